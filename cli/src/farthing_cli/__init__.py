@@ -1,0 +1,1 @@
+"""The command `farthing`: starts the mesh, asks it, reports on it."""

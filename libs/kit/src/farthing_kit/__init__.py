@@ -1,0 +1,1 @@
+"""What every Farthing service stands on: servers, clients, settings, telemetry, testing."""

@@ -1,0 +1,1 @@
+"""Keys, budgets, reservations; the ledger that says what every token cost."""

@@ -1,0 +1,1 @@
+"""Reads a prompt once: complexity, task, expected length, embedding."""

@@ -1,0 +1,1 @@
+"""Where and how a request runs: pools of Triton servers."""

@@ -1,0 +1,1 @@
+"""When a request runs: priorities, deadlines, durable jobs."""
