@@ -1,0 +1,273 @@
+"""Everything around a call on the server, in one wrapper per method.
+
+In order: count, trace, refuse malformed bytes, verify the context, shed, check the deadline, run; then translate what was
+raised, observe, count out. The steps up to running are synchronous: only the handler awaits.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import time
+from collections.abc import Callable
+from contextlib import aclosing
+from typing import Any, Final, NoReturn
+
+import grpc
+import grpc.aio
+from opentelemetry import context as otel_context
+from opentelemetry import trace
+from opentelemetry.trace import Span, SpanKind, Status, StatusCode
+
+from farthing_kit import deadline, status
+from farthing_kit.context import METADATA_KEY, ContextSigner, Priority, RequestContext, set_context
+from farthing_kit.errors import DeadlineExceeded, DeadlineTooShort, FarthingError
+from farthing_kit.interceptors import access, failures
+from farthing_kit.interceptors.method import Method
+from farthing_kit.interceptors.shed import Shedder
+from farthing_kit.telemetry import Attr, Telemetry, tracing
+
+_CODES: Final = {code.value[0]: code for code in grpc.StatusCode}
+Behavior = Callable[[Any, Any], Any]
+
+
+class _Visit:
+    """What is known of one call while it runs."""
+
+    __slots__ = ("code", "entered", "messages", "method", "signed", "span", "started", "timeout_s")
+
+    def __init__(self, method: Method, signed: bytes | None, span: Span) -> None:
+        self.method = method
+        self.signed = signed
+        self.span = span
+        self.started = time.perf_counter()
+        self.entered = False
+        self.timeout_s: float | None = None
+        self.code = grpc.StatusCode.OK
+        self.messages = 0
+
+
+class Pipeline:
+    """Wraps the handlers of one server, and knows how many of them are running."""
+
+    def __init__(
+        self,
+        telemetry: Telemetry,
+        *,
+        verifier: ContextSigner | None,
+        shedder: Shedder,
+        min_deadline_s: float,
+        default_deadline_s: float,
+    ) -> None:
+        self._telemetry = telemetry
+        self._tracer = telemetry.tracer
+        self._verifier = verifier
+        self._shedder = shedder
+        self._min_deadline_s = min_deadline_s
+        self._default_deadline_s = default_deadline_s
+        self._children: dict[tuple[str, str, grpc.StatusCode], Any] = {}
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self.running = 0
+
+    async def wait_idle(self, timeout_s: float) -> bool:
+        """Wait until no handler runs; False if some still do after `timeout_s`. `Server.stop` of gRPC does not wait for
+        handlers that aborted (grpc#37239), so the kit counts its own."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._idle.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    def wrap(self, method: Method, handler: grpc.RpcMethodHandler[Any, Any]) -> grpc.RpcMethodHandler[Any, Any]:
+        """The handler with every step around it. Methods that take a stream of requests are refused."""
+        if handler.request_streaming:
+            raise ValueError(f"{method.full_name} takes a stream of requests, which the kit does not support")
+        read = failures.guarded(handler.request_deserializer) if handler.request_deserializer else None
+        if handler.response_streaming:
+            behavior = self._stream(method, _required(handler.unary_stream))
+            return grpc.unary_stream_rpc_method_handler(behavior, read, handler.response_serializer)
+        return grpc.unary_unary_rpc_method_handler(
+            self._unary(method, _required(handler.unary_unary)), read, handler.response_serializer
+        )
+
+    def _unary(self, method: Method, behavior: Behavior) -> Behavior:
+        async def call(request: Any, context: Any) -> Any:
+            visit = self._enter(method, context)
+            try:
+                self._admit(visit, request, context)
+                if visit.timeout_s is None:
+                    response = await behavior(request, context)
+                else:
+                    async with asyncio.timeout(visit.timeout_s):
+                        response = await behavior(request, context)
+                visit.code = _code(context)
+                return response
+            except BaseException as error:
+                await self._fail(visit, error, context)
+            finally:
+                self._leave(visit)
+
+        return call
+
+    def _stream(self, method: Method, behavior: Behavior) -> Behavior:
+        generates = inspect.isasyncgenfunction(behavior)
+
+        async def call(request: Any, context: Any) -> None:
+            visit = self._enter(method, context)
+            try:
+                self._admit(visit, request, context)
+                async with asyncio.timeout(visit.timeout_s):
+                    if generates:
+                        await _relay(behavior(request, context), context, visit)
+                    else:
+                        await behavior(request, context)
+                visit.code = _code(context)
+            except BaseException as error:
+                await self._fail(visit, error, context)
+            finally:
+                self._leave(visit)
+
+        return call
+
+    def _enter(self, method: Method, context: Any) -> _Visit:
+        self.running += 1
+        self._idle.clear()
+        signed = parent = None
+        for key, value in context.invocation_metadata():
+            if key == METADATA_KEY:
+                signed = value
+            elif key == tracing.TRACEPARENT:
+                parent = tracing.decode(value)
+        span = self._tracer.start_span(
+            method.full_name,
+            context=parent,
+            kind=SpanKind.SERVER,
+            attributes={Attr.RPC_SYSTEM: "grpc", Attr.RPC_SERVICE: method.service, Attr.RPC_METHOD: method.name},
+            record_exception=False,
+            set_status_on_exception=False,
+        )
+        # gRPC runs each call in a task of its own, so what is set here ends with the call: nothing to detach.
+        otel_context.attach(trace.set_span_in_context(span))
+        return _Visit(method, signed, span)
+
+    def _admit(self, visit: _Visit, request: Any, context: Any) -> None:
+        method = visit.method
+        if request is failures.MALFORMED:
+            raise failures.refuse_malformed(method)
+        caller = access.check(method, visit.signed, self._verifier)
+        set_context(caller)
+        if caller is not None:
+            _describe(visit.span, caller)
+        if not method.long_lived:
+            self._shed(visit, caller.priority if caller is not None else Priority.NORMAL)
+        self._check_deadline(visit, context.time_remaining())
+
+    def _shed(self, visit: _Visit, priority: Priority) -> None:
+        try:
+            self._shedder.enter(priority)
+        except FarthingError:
+            self._telemetry.metrics.rpc_shed.labels(visit.method.service, priority.name).inc()
+            raise
+        visit.entered = True
+
+    def _check_deadline(self, visit: _Visit, remaining_s: float | None) -> None:
+        if remaining_s is None:
+            visit.timeout_s = None if visit.method.long_lived else self._default_deadline_s
+            deadline.set_remaining(visit.timeout_s)
+            return
+        if remaining_s < self._min_deadline_s:
+            raise _too_short(remaining_s, self._min_deadline_s)
+        deadline.set_remaining(remaining_s)
+
+    async def _fail(self, visit: _Visit, error: BaseException, context: Any) -> NoReturn:
+        if isinstance(error, grpc.aio.AbortError):
+            visit.code = _code(context)
+            raise error
+        if isinstance(error, asyncio.CancelledError | GeneratorExit):
+            visit.code = grpc.StatusCode.DEADLINE_EXCEEDED if _expired() else grpc.StatusCode.CANCELLED
+            raise error
+        known = _known(visit.method, error)
+        visit.code = status.code_of(known)
+        visit.span.set_attribute(Attr.REASON, known.reason_name)
+        if "error_id" in known.metadata:
+            visit.span.set_attribute(Attr.ERROR_ID, known.metadata["error_id"])
+        await context.abort(visit.code, known.message, status.trailers(known))
+        raise AssertionError("abort returned")
+
+    def _leave(self, visit: _Visit) -> None:
+        if visit.entered:
+            self._shedder.leave()
+        self._observe(visit)
+        self.running -= 1
+        if self.running == 0:
+            self._idle.set()
+
+    def _observe(self, visit: _Visit) -> None:
+        method, span, code = visit.method, visit.span, visit.code
+        key = (method.service, method.name, code)
+        child = self._children.get(key)
+        if child is None:
+            child = self._telemetry.metrics.rpc_seconds.labels(method.service, method.name, code.name)
+            self._children[key] = child
+        child.observe(time.perf_counter() - visit.started)
+        if span.is_recording():
+            span.set_attribute(Attr.RPC_STATUS, code.value[0])
+            if visit.messages:
+                span.set_attribute(Attr.RPC_MESSAGES, visit.messages)
+            if code is not grpc.StatusCode.OK:
+                span.set_attribute(Attr.ERROR_TYPE, code.name)
+                span.set_status(Status(StatusCode.ERROR))
+        span.end()
+
+
+async def _relay(messages: Any, context: Any, visit: _Visit) -> None:
+    async with aclosing(messages):
+        async for message in messages:
+            await context.write(message)
+            visit.messages += 1
+
+
+def _describe(span: Span, caller: RequestContext) -> None:
+    if span.is_recording():
+        span.set_attributes(
+            {
+                Attr.REQUEST_ID: caller.request_id,
+                Attr.ORG: caller.principal.org,
+                Attr.ROLE: caller.role.name,
+                Attr.PRIORITY: caller.priority.name,
+            }
+        )
+
+
+def _known(method: Method, error: BaseException) -> FarthingError:
+    if isinstance(error, FarthingError):
+        return error
+    if isinstance(error, TimeoutError) and _expired():
+        return DeadlineExceeded("the deadline passed while the work ran; allow more time")
+    return failures.internal(method, error)
+
+
+def _too_short(remaining_s: float, needed_s: float) -> DeadlineTooShort:
+    return DeadlineTooShort(
+        "too little of the deadline is left to start; allow more time",
+        metadata={"remaining_ms": str(int(remaining_s * 1000)), "needed_ms": str(int(needed_s * 1000))},
+    )
+
+
+def _expired() -> bool:
+    left = deadline.remaining_s()
+    return left is not None and left <= 0
+
+
+def _code(context: Any) -> grpc.StatusCode:
+    code = context.code()
+    if isinstance(code, grpc.StatusCode):
+        return code
+    return _CODES.get(code or 0, grpc.StatusCode.UNKNOWN)
+
+
+def _required(behavior: Any) -> Behavior:
+    assert behavior is not None
+    return behavior  # type: ignore[no-any-return]

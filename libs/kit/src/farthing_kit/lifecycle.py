@@ -1,0 +1,236 @@
+"""The life of a service's process: settings, resources, server, background tasks, signals, and the way out."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from typing import Any, Final, Generic, TypeVar
+
+from farthing_kit import client, config, telemetry
+from farthing_kit.clock import Clock, SystemClock
+from farthing_kit.context import ContextSigner, service_context
+from farthing_kit.credentials import Tls
+from farthing_kit.interceptors.client import Channel
+from farthing_kit.server import Server, ServerError, Service
+from farthing_kit.settings import ServiceSettings
+from farthing_kit.telemetry import Log, Telemetry
+
+EXIT_OK: Final = 0
+EXIT_CRASHED: Final = 1
+EXIT_CONFIG: Final = 2
+CLOSE_TIMEOUT_S: Final = 10.0
+DRAIN_HOOK_TIMEOUT_S: Final = 5.0
+
+S = TypeVar("S", bound=ServiceSettings)
+T = TypeVar("T")
+Build = Callable[["Process[S]"], Awaitable[None]]
+
+
+class Process(Generic[S]):
+    """What a composition root builds with. Resources close in the reverse order of their making."""
+
+    def __init__(self, service: str, settings: S, *, made: Telemetry | None = None, clock: Clock | None = None) -> None:
+        self.service = service
+        self.settings = settings
+        self.telemetry = made or telemetry.setup(service, settings)
+        self.clock: Clock = clock or SystemClock()
+        self.signer = ContextSigner(settings.mesh_secret.reveal(), clock=self.clock)
+        self.server: Server | None = None
+        self.metrics_port = 0
+        self._services: list[Service] = []
+        self._stack = AsyncExitStack()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._drain_hooks: list[Callable[[], Awaitable[None]]] = []
+        self._early_health: list[tuple[str, bool, bool]] = []
+        self._stop = asyncio.Event()
+        self._crash: BaseException | None = None
+
+    @property
+    def log(self) -> Log:
+        """The log of the service."""
+        return self.telemetry.log
+
+    @property
+    def port(self) -> int:
+        """The port of the server, once it listens."""
+        return self.server.port if self.server is not None else 0
+
+    @property
+    def draining(self) -> bool:
+        """Whether the process has begun to stop."""
+        return self._stop.is_set()
+
+    async def enter(self, resource: AbstractAsyncContextManager[T]) -> T:
+        """Open a resource that closes with the process."""
+        return await self._stack.enter_async_context(resource)
+
+    def on_close(self, close: Callable[[], Awaitable[Any]]) -> None:
+        """Await `close()` when the process ends."""
+        self._stack.push_async_callback(close)
+
+    def on_drain(self, hook: Callable[[], Awaitable[None]]) -> None:
+        """Await `hook()` when stopping begins, while calls in progress still run: stop pulling work, for example."""
+        self._drain_hooks.append(hook)
+
+    def start(self, name: str, work: Coroutine[Any, Any, None]) -> None:
+        """Run a background task until the server has drained. If it raises, the process stops with exit code 1; if it
+        returns, that is fine."""
+        task = asyncio.create_task(work, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._task_done)
+
+    def channel(self, target: str, *, retry: Sequence[str] = (), **options: Any) -> Channel:
+        """A client channel with this process's telemetry, identity and TLS; closes with it. Options as client.channel."""
+        made = client.channel(
+            target,
+            telemetry=self.telemetry,
+            signer=self.signer,
+            identity=service_context(self.service),
+            retry=retry,
+            tls=Tls.of(self.settings),
+            **options,
+        )
+        self.on_close(made.close)
+        return made
+
+    def serve(self, *services: Service) -> None:
+        """Declare the gRPC services; they are served once `build` has returned."""
+        self._services.extend(services)
+
+    async def report(self, dependency: str, up: bool, *, required: bool = True) -> None:
+        """Say whether a dependency answers; while a required one does not, health is NOT_SERVING."""
+        if self.server is None:
+            self._early_health.append((dependency, up, required))
+        else:
+            await self.server.health.report(dependency, up, required=required)
+
+    def stop(self) -> None:
+        """Begin to stop, as SIGTERM does."""
+        self._stop.set()
+
+    async def open(self, build: Build[S]) -> None:
+        """Build, listen, and say so in one line."""
+        await build(self)
+        if self.settings.metrics_bind:
+            self.metrics_port = self.telemetry.metrics.serve(self.settings.metrics_bind)
+        self.server = Server(self._services, settings=self.settings, telemetry=self.telemetry, verifier=self.signer)
+        for dependency, up, required in self._early_health:
+            await self.server.health.report(dependency, up, required=required)
+        await self.server.start()
+
+    async def wait(self) -> int:
+        """Wait for a signal, `stop` or a crash; returns the exit code."""
+        await self._stop.wait()
+        return EXIT_CRASHED if self._crash is not None else EXIT_OK
+
+    async def close(self) -> None:
+        """Drain, then end the background tasks, then close resources in reverse, then send the last spans."""
+        self._stop.set()
+        await self._run_drain_hooks()
+        if self.server is not None:
+            await self.server.stop()
+        await self._cancel_tasks()
+        try:
+            async with asyncio.timeout(CLOSE_TIMEOUT_S):
+                await self._stack.aclose()
+        except Exception as error:
+            self.log.error("a resource did not close cleanly", exception=error)
+        await asyncio.to_thread(self.telemetry.close)
+
+    async def _run_drain_hooks(self) -> None:
+        for hook in self._drain_hooks:
+            try:
+                async with asyncio.timeout(DRAIN_HOOK_TIMEOUT_S):
+                    await hook()
+            except Exception as error:
+                self.log.error("a drain hook failed", exception=error)
+
+    async def _cancel_tasks(self) -> None:
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks, timeout=CLOSE_TIMEOUT_S)
+
+    def _task_done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if task.cancelled():
+            return
+        error = task.exception()
+        if error is not None:
+            self.log.error("a background task crashed; stopping", exception=error, task=task.get_name())
+            self._crash = error
+            self._stop.set()
+
+
+def run(service: str, settings_class: type[S], build: Build[S], *, env: Mapping[str, str] | None = None) -> int:
+    """The main function of a service: load settings, build, serve until SIGTERM or SIGINT. Returns the exit code.
+
+    0: stopped as asked. 1: crashed. 2: settings or the declared services are wrong, said on stderr.
+    """
+    try:
+        settings = config.load(settings_class, service, os.environ if env is None else env)
+    except config.ConfigError as error:
+        print(f"{service}: the settings cannot be used:\n{error}", file=sys.stderr)
+        return EXIT_CONFIG
+    return asyncio.run(_main(service, settings, build))
+
+
+async def _main(service: str, settings: S, build: Build[S]) -> int:
+    process = Process(service, settings)
+    _handle_signals(process)
+    asyncio.get_running_loop().set_exception_handler(_loop_handler(process))
+    try:
+        return await _serve(process, build)
+    finally:
+        await process.close()
+        process.log.info("stopped")
+
+
+async def _serve(process: Process[S], build: Build[S]) -> int:
+    opening = asyncio.ensure_future(process.open(build))
+    stopping = asyncio.ensure_future(process.wait())
+    try:
+        await asyncio.wait({opening, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        if not opening.done():
+            return await stopping
+        opening.result()
+        _announce(process)
+        return await stopping
+    except (ServerError, OSError) as error:
+        process.log.error("cannot start", exception=error, error=str(error))
+        return EXIT_CONFIG
+    except Exception as error:
+        process.log.error("cannot start", exception=error)
+        return EXIT_CRASHED
+    finally:
+        for task in (opening, stopping):
+            task.cancel()
+        await asyncio.wait({opening, stopping})
+
+
+def _announce(process: Process[Any]) -> None:
+    """One line on stdout that a parent process can wait for, and one in the log."""
+    ready = {"ready": process.service, "port": process.port, "metrics_port": process.metrics_port, "pid": os.getpid()}
+    print(json.dumps(ready), flush=True)
+    process.log.info("ready", port=process.port, pid=os.getpid())
+
+
+def _handle_signals(process: Process[Any]) -> None:
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, process.stop)
+
+
+def _loop_handler(process: Process[Any]) -> Callable[[asyncio.AbstractEventLoop, dict[str, Any]], None]:
+    """asyncio's own message may quote an exception's text; ours names its type and place only."""
+
+    def handle(loop: asyncio.AbstractEventLoop, found: dict[str, Any]) -> None:
+        process.log.error("unhandled in the event loop", exception=found.get("exception"))
+
+    return handle
