@@ -1,1 +1,1 @@
-"""The command `farthing`: starts the mesh, asks it, reports on it."""
+"""The command `farthing`: starts the mesh, asks it, and reports on it."""

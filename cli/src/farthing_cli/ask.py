@@ -1,0 +1,109 @@
+"""`farthing ask`: one question, streamed, with one line on what it took."""
+
+import json
+import sys
+from collections.abc import Sequence
+
+from farthing.gateway.v1 import gateway_service_pb2 as pb
+from farthing_kit.client import channel
+from rich.table import Table
+
+from farthing_cli.generation import Answer, Gateway, cache_name, finish_name, tier_name
+from farthing_cli.mesh import Mesh
+from farthing_cli.money import dollars, share
+
+MODELS_TIMEOUT_S = 10.0
+
+
+async def ask(mesh: Mesh, prompt: pb.Prompt, *, org: str | None, timeout_s: float, as_json: bool) -> None:
+    """Ask, show the answer while it comes, end with the summary."""
+    async with channel(mesh.require_gateway()) as opened:
+        gateway = Gateway(opened, mesh.api_key(org), timeout_s)
+        answer = await gateway.ask(prompt, show=_ignore if as_json else _show)
+    if as_json:
+        print(json.dumps(as_dict(answer), ensure_ascii=False, indent=2))
+    else:
+        print(f"\n\n{summary(answer)}")
+
+
+def _show(text: str) -> None:
+    sys.stdout.write(text)
+    sys.stdout.flush()
+
+
+def _ignore(text: str) -> None:
+    del text
+
+
+def summary(answer: Answer) -> str:
+    """Cache level, tier, model, pool, tokens, cost, saving, time, and the id to trace it by; then what was degraded."""
+    decision, final, usage = answer.decision, answer.final, answer.final.usage
+    place = f"pool {decision.pool}" if decision.pool else "no pool"
+    saved, would = final.saved.nano_units, final.counterfactual_cost.nano_units
+    parts = (
+        f"cache {cache_name(decision.cache_level)}",
+        tier_name(decision.tier),
+        f"{decision.model} {decision.quantization}".strip(),
+        place,
+        f"{usage.fresh_input_tokens + usage.cache_read_tokens} + {usage.output_tokens} tokens",
+        f"cost {dollars(final.cost.nano_units)}",
+        f"saved {dollars(saved)} ({share(saved, would)})",
+        f"{answer.duration_s * 1000:.0f} ms",
+        decision.request_id,
+    )
+    degraded = [f"degraded: {each.consequence}" for each in decision.degradations]
+    return "\n".join([" · ".join(parts), *degraded])
+
+
+def as_dict(answer: Answer) -> dict[str, object]:
+    """The same for programs. Money in nano-dollars, times in milliseconds."""
+    decision, final = answer.decision, answer.final
+    return {
+        "request_id": decision.request_id,
+        "text": answer.text,
+        "finish_reason": finish_name(final.finish_reason),
+        "cache_level": cache_name(decision.cache_level),
+        "similarity": decision.similarity,
+        "tier": tier_name(decision.tier),
+        "model": decision.model,
+        "quantization": decision.quantization,
+        "pool": decision.pool,
+        "explanation": decision.explanation,
+        "degradations": [each.consequence for each in decision.degradations],
+        "reservation_id": decision.reservation_id,
+        "reserved_nano_usd": decision.reserved.nano_units,
+        "usage": {
+            "fresh_input_tokens": final.usage.fresh_input_tokens,
+            "cache_read_tokens": final.usage.cache_read_tokens,
+            "cache_write_tokens": final.usage.cache_write_tokens,
+            "output_tokens": final.usage.output_tokens,
+            "reasoning_tokens": final.usage.reasoning_tokens,
+        },
+        "cost_nano_usd": final.cost.nano_units,
+        "counterfactual_cost_nano_usd": final.counterfactual_cost.nano_units,
+        "saved_nano_usd": final.saved.nano_units,
+        "time_to_first_token_ms": round(answer.time_to_first_token_s * 1000, 3),
+        "duration_ms": round(answer.duration_s * 1000, 3),
+    }
+
+
+
+
+async def models(mesh: Mesh, org: str | None) -> list[pb.Model]:
+    """The models that can be asked for."""
+    async with channel(mesh.require_gateway()) as opened:
+        return await Gateway(opened, mesh.api_key(org), MODELS_TIMEOUT_S).models()
+
+
+def models_table(found: Sequence[pb.Model]) -> Table:
+    """The models with their prices for a million tokens."""
+    table = Table(title="Models; prices for a million tokens", title_justify="left")
+    for column in ("name", "tier", "weights", "stored as", "context", "input", "output", "available"):
+        table.add_column(column)
+    for each in found:
+        prices = (dollars(each.prices.fresh_input.nano_units), dollars(each.prices.output.nano_units))
+        available = "yes" if each.available else "no"
+        table.add_row(
+            each.name, tier_name(each.tier), each.weights, each.quantization, f"{each.context_tokens:,}", *prices, available
+        )
+    return table

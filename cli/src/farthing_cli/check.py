@@ -1,0 +1,53 @@
+"""`farthing config check`: every FARTHING_ setting that is unknown, wrong, or unsafe, over all services at once."""
+
+import importlib
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from types import ModuleType
+
+from farthing_kit import config
+from farthing_kit.settings import ServiceSettings
+
+from farthing_cli.errors import CliError
+
+SERVICES = ("accounting", "cache", "classifier", "gateway", "inference", "scheduler")
+# Read by this command, by no service.
+OWN = ("FARTHING_STATE", "FARTHING_GATEWAY", "FARTHING_ACCOUNTING", "FARTHING_API_KEY")
+
+
+def environment(env_file: Path | None) -> dict[str, str]:
+    """The settings to check: those of this process, or those of a file alone."""
+    return dict(os.environ) if env_file is None else read_env_file(env_file)
+
+
+def read_env_file(path: Path) -> dict[str, str]:
+    """NAME=VALUE lines, as compose reads them."""
+    found = {}
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        text = line.strip()
+        if not text or text.startswith("#"):
+            continue
+        name, separator, value = text.partition("=")
+        if not separator:
+            raise CliError(f"{path}:{number}: {text!r} is not NAME=VALUE")
+        found[name.strip()] = value.strip().strip("\"'")
+    return found
+
+
+def findings(env: Mapping[str, str]) -> list[str]:
+    """One line for each setting that needs a hand; empty when all is well. Settings that are not there are not missed here:
+    a service that needs one says so when it starts."""
+    classes = {service: settings_class(service) for service in SERVICES}
+    found = config.unknown(env, classes, OWN)
+    for service, cls in classes.items():
+        found += [problem for problem in config.problems(cls, service, env) if problem.kind != "missing"]
+        found += config.unsafe(cls, service, env)
+    return sorted({f"{problem.kind}: {problem}" for problem in found})
+
+
+def settings_class(service: str) -> type[ServiceSettings]:
+    """The settings of a service."""
+    module: ModuleType = importlib.import_module(f"farthing_{service}.config")
+    own = [each for each in vars(module).values() if isinstance(each, type) and issubclass(each, ServiceSettings)]
+    return next(each for each in own if each is not ServiceSettings and each.__module__ == module.__name__)

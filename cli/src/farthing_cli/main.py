@@ -1,0 +1,201 @@
+"""The commands, their options, and nothing else: each calls one module."""
+
+import asyncio
+import sys
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import TypeVar
+
+import click
+from farthing.gateway.v1 import gateway_service_pb2 as gateway_pb
+from farthing.type.v1 import model_pb2
+from farthing_kit.errors import FarthingError
+from rich.console import Console
+
+from farthing_cli import ask as asking
+from farthing_cli import check, replay, report, trace
+from farthing_cli.errors import CliError
+from farthing_cli.mesh import DEFAULT_STATE, Mesh, find
+from farthing_cli.up import commands as mesh_commands
+
+TIERS = {"small": model_pb2.TIER_SMALL, "medium": model_pb2.TIER_MEDIUM, "large": model_pb2.TIER_LARGE}
+
+
+T = TypeVar("T")
+
+
+def complete(work: Coroutine[object, object, T]) -> T:
+    """Run one command's work; what the mesh refuses becomes one line with its reason."""
+    try:
+        return asyncio.run(work)
+    except FarthingError as error:
+        raise CliError(f"{error.message} ({error.reason_name.removeprefix('ERROR_REASON_')})") from None
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="farthing-cli", prog_name="farthing")
+@click.option(
+    "--state",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=DEFAULT_STATE,
+    envvar="FARTHING_STATE",
+    show_default=True,
+    help="Folder of the mesh that runs here.",
+)
+@click.pass_context
+def main(context: click.Context, state: Path) -> None:
+    """Serve language models for less, and prove it.
+
+    Commands talk to the mesh of --state. To talk to another, set FARTHING_GATEWAY (host:port) and FARTHING_API_KEY, and for
+    reports FARTHING_ACCOUNTING (host:port) and FARTHING_MESH_SECRET_FILE.
+    """
+    context.obj = state
+
+
+@main.command()
+@click.argument("question")
+@click.option("--tier", type=click.Choice(sorted(TIERS)), help="The tier that shall answer; else the mesh chooses.")
+@click.option("--model", default="", help="The model that shall answer, by name.")
+@click.option("--system", default="", help="Instructions that come before the question.")
+@click.option("--max-tokens", type=int, help="The most tokens of the answer; else the limit of the policy.")
+@click.option("--temperature", type=float, help="0 (always the same answer) to 2.")
+@click.option("--no-cache", is_flag=True, help="Neither answer from a cache nor keep the answer.")
+@click.option("--org", help="Ask as this demonstration tenant.")
+@click.option("--timeout", "timeout_s", type=float, default=120.0, show_default=True, help="Seconds to wait.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object instead of text.")
+@click.pass_obj
+def ask(
+    state: Path,
+    question: str,
+    tier: str | None,
+    model: str,
+    system: str,
+    max_tokens: int | None,
+    temperature: float | None,
+    no_cache: bool,
+    org: str | None,
+    timeout_s: float,
+    as_json: bool,
+) -> None:
+    """Ask one question ("-" reads it from standard input)."""
+    text = sys.stdin.read() if question == "-" else question
+    messages = [message(model_pb2.CHAT_ROLE_SYSTEM, system)] if system else []
+    prompt = gateway_pb.Prompt(
+        messages=[*messages, message(model_pb2.CHAT_ROLE_USER, text)],
+        sampling=model_pb2.Sampling(max_output_tokens=max_tokens, temperature=temperature),
+        tier=TIERS[tier] if tier else model_pb2.TIER_UNSPECIFIED,
+        model=model,
+        cache_control=gateway_pb.CacheControl(no_cache=no_cache, no_store=no_cache),
+    )
+    complete(asking.ask(find(state), prompt, org=org, timeout_s=timeout_s, as_json=as_json))
+
+
+def message(role: model_pb2.ChatRole.ValueType, text: str) -> model_pb2.ChatMessage:
+    """One message of a conversation."""
+    try:
+        return model_pb2.ChatMessage(role=role, content=text)
+    except ValueError:
+        raise CliError("the text is not UTF-8; convert it first") from None
+
+
+@main.command("replay")
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False), required=False)
+@click.option("--concurrency", type=click.IntRange(1, 1024), default=4, show_default=True, help="Requests in flight at most.")
+@click.option(
+    "--arrivals",
+    type=click.Choice([each.value for each in replay.Arrivals]),
+    default="closed",
+    show_default=True,
+    help="closed: one after another; recorded: at the file's offsets; poisson: at random.",
+)
+@click.option("--speed", type=click.FloatRange(0, min_open=True), default=1.0, help="With recorded: this many times faster.")
+@click.option("--rate", type=click.FloatRange(0, min_open=True), default=1.0, help="With poisson: requests a second.")
+@click.option("--seed", type=int, default=0, help="With poisson: the seed of the arrivals.")
+@click.option("--limit", type=click.IntRange(1), help="Only the first N requests.")
+@click.option("--model", default="", help="Send every request to this model.")
+@click.option("--no-cache", is_flag=True, help="Without caches.")
+@click.option("--timeout", "timeout_s", type=float, default=300.0, show_default=True, help="Seconds for each request.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object instead of text.")
+@click.pass_obj
+def replay_command(
+    state: Path,
+    file: Path | None,
+    concurrency: int,
+    arrivals: str,
+    speed: float,
+    rate: float,
+    seed: int,
+    limit: int | None,
+    model: str,
+    no_cache: bool,
+    timeout_s: float,
+    as_json: bool,
+) -> None:
+    """Send a file of requests; without FILE, the bundled sample. Exit code 1 when any of them failed."""
+    requests = replay.read_requests(file or replay.bundled_sample(), limit=limit, model=model, no_cache=no_cache)
+    load = replay.Load(concurrency, replay.Arrivals(arrivals), speed, rate, seed, timeout_s)
+    outcome = complete(replay.replay(find(state), requests, load, quiet=as_json))
+    replay.show(outcome, as_json=as_json)
+    if outcome.failures:
+        raise SystemExit(1)
+
+
+@main.command("report")
+@click.option("--by", type=click.Choice(sorted(report.GROUPS)), default="tenant", show_default=True, help="How to group.")
+@click.option("--tag", help="Group by the value of this tag instead.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object instead of a table.")
+@click.pass_obj
+def report_command(state: Path, by: str, tag: str | None, as_json: bool) -> None:
+    """What was spent and saved, from the ledger."""
+    response = complete(report.fetch(find(state), by, tag))
+    if as_json:
+        click.echo(report.as_json(response))
+    else:
+        report.show(response, f"tag {tag}" if tag else by, Console())
+
+
+@main.command("verify")
+@click.pass_obj
+def verify_command(state: Path) -> None:
+    """Compute the books again. Exit code 1 when something does not add up."""
+    books = complete(report.verify(find(state)))
+    click.echo(report.verdict(books))
+    if books.violations:
+        raise SystemExit(1)
+
+
+@main.command("models")
+@click.option("--org", help="As this demonstration tenant.")
+@click.pass_obj
+def models_command(state: Path, org: str | None) -> None:
+    """The models that can be asked for."""
+    mesh: Mesh = find(state)
+    Console().print(asking.models_table(complete(asking.models(mesh, org))))
+
+
+@main.command("trace")
+@click.argument("request_id")
+@click.pass_obj
+def trace_command(state: Path, request_id: str) -> None:
+    """Draw the spans of a request."""
+    trace.show(find(state).state.traces_file, request_id, Console())
+
+
+@main.group()
+def config() -> None:
+    """Look at settings."""
+
+
+@config.command("check")
+@click.option("--env-file", type=click.Path(path_type=Path, dir_okay=False, exists=True), help="Settings in a file, as in compose's .env.")
+def config_check(env_file: Path | None) -> None:
+    """Name every setting that is unknown, wrong, or unsafe. Exit code 1 when there is one."""
+    findings = check.findings(check.environment(env_file))
+    for finding in findings:
+        click.echo(finding)
+    if findings:
+        raise SystemExit(1)
+    click.echo("every FARTHING_ setting is known, valid, and safe")
+
+
+mesh_commands.register(main)

@@ -1,0 +1,219 @@
+"""`farthing replay`: sends a file of requests at the mesh, and says what came back."""
+
+import asyncio
+import json
+import random
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from enum import StrEnum
+from importlib import resources
+from pathlib import Path
+
+from farthing.gateway.v1 import gateway_service_pb2 as pb
+from farthing.type.v1 import model_pb2
+from farthing_kit.client import channel
+from farthing_kit.errors import FarthingError
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from farthing_cli.errors import CliError
+from farthing_cli.generation import Answer, Gateway, cache_name, tier_name
+from farthing_cli.mesh import Mesh
+from farthing_cli.money import dollars, share
+
+MAX_LINES = 1_000_000
+
+
+class Arrivals(StrEnum):
+    """When requests are sent."""
+
+    CLOSED = "closed"  # as soon as one of `concurrency` callers is free
+    RECORDED = "recorded"  # at the offsets in the file, divided by `speed`
+    POISSON = "poisson"  # at random, `rate` a second on average
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """One request of a file."""
+
+    org: str
+    prompt: pb.Prompt
+    offset_s: float
+
+
+@dataclass(frozen=True)
+class Load:
+    """How a file is replayed."""
+
+    concurrency: int = 4
+    arrivals: Arrivals = Arrivals.CLOSED
+    speed: float = 1.0
+    rate_per_s: float = 1.0
+    seed: int = 0
+    timeout_s: float = 300.0
+
+
+@dataclass
+class Outcome:
+    """What came of a replay so far."""
+
+    answers: list[Answer] = field(default_factory=list)
+    failures: Counter[str] = field(default_factory=Counter)
+    wall_s: float = 0.0
+
+
+def bundled_sample() -> Path:
+    """The sample that ships with the command."""
+    return Path(str(resources.files("farthing_cli"))) / "samples" / "three_tenants.jsonl"
+
+
+def read_requests(path: Path, *, limit: int | None, model: str, no_cache: bool) -> list[Recorded]:
+    """The requests of a file; a line that is none of them is named."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()[:MAX_LINES]
+    except (OSError, UnicodeDecodeError) as error:
+        raise CliError(f"cannot read {path}: {error}") from None
+    found = [_request(path, number, line, model, no_cache) for number, line in enumerate(lines, 1) if line.strip()]
+    if not found:
+        raise CliError(f"{path} holds no request")
+    return found[:limit]
+
+
+def _request(path: Path, number: int, line: str, model: str, no_cache: bool) -> Recorded:
+    try:
+        row = json.loads(line)
+        prompt = pb.Prompt(
+            messages=[{"role": model_pb2.CHAT_ROLE_USER, "content": row["prompt"]}],
+            sampling={"max_output_tokens": int(row.get("max_output_tokens", 64))},
+            cache_control=pb.CacheControl(no_cache=no_cache, no_store=no_cache),
+            model=model,
+            tags={"feature": row["feature"]} if row.get("feature") else {},
+        )
+        return Recorded(row["org"], prompt, float(row.get("offset_ms", 0)) / 1000)
+    except (ValueError, KeyError, TypeError) as error:
+        raise CliError(
+            f"{path}:{number}: not a request ({type(error).__name__}: {error}); a line is a JSON object with org, prompt, "
+            "and perhaps max_output_tokens, offset_ms, feature"
+        ) from None
+
+
+async def replay(mesh: Mesh, requests: Sequence[Recorded], load: Load, *, quiet: bool) -> Outcome:
+    """Send them all; one that fails is counted under its reason and does not stop the rest."""
+    outcome = Outcome()
+    async with AsyncExitStack() as stack:
+        opened = await stack.enter_async_context(channel(mesh.require_gateway()))
+        gateways = {org: Gateway(opened, mesh.api_key(org), load.timeout_s) for org in {each.org for each in requests}}
+        bar = stack.enter_context(_progress(quiet))
+        task = bar.add_task("replay", total=len(requests), hits=0, failed=0)
+
+        async def send(request: Recorded) -> None:
+            try:
+                outcome.answers.append(await gateways[request.org].ask(request.prompt))
+            except FarthingError as error:
+                outcome.failures[error.reason_name] += 1
+            bar.update(task, advance=1, hits=_hits(outcome.answers), failed=outcome.failures.total())
+
+        start = time.perf_counter()
+        await _drive(requests, load, send)
+        outcome.wall_s = time.perf_counter() - start
+    return outcome
+
+
+def _progress(quiet: bool) -> Progress:
+    return Progress(
+        TextColumn("replay"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[hits]} from cache, {task.fields[failed]} failed"),
+        TimeElapsedColumn(),
+        disable=quiet,
+    )
+
+
+async def _drive(requests: Sequence[Recorded], load: Load, send: Callable[[Recorded], Awaitable[None]]) -> None:
+    """Send each request when its time has come, at most `concurrency` at once."""
+    free = asyncio.Semaphore(load.concurrency)
+
+    async def one(request: Recorded) -> None:
+        try:
+            await send(request)
+        finally:
+            free.release()
+
+    start = time.perf_counter()
+    async with asyncio.TaskGroup() as group:
+        for due_s, request in _schedule(requests, load):
+            await asyncio.sleep(max(0.0, start + due_s - time.perf_counter()))
+            await free.acquire()
+            group.create_task(one(request))
+
+
+def _schedule(requests: Sequence[Recorded], load: Load) -> Iterator[tuple[float, Recorded]]:
+    """When each request is due, in seconds from the start."""
+    rng = random.Random(load.seed)
+    due_s = 0.0
+    for request in requests:
+        match load.arrivals:
+            case Arrivals.RECORDED:
+                due_s = request.offset_s / load.speed
+            case Arrivals.POISSON:
+                due_s += rng.expovariate(load.rate_per_s)
+            case Arrivals.CLOSED:
+                due_s = 0.0
+        yield due_s, request
+
+
+def _hits(answers: Sequence[Answer]) -> int:
+    return sum(each.decision.cache_level != model_pb2.CACHE_LEVEL_NONE for each in answers)
+
+
+def summary(outcome: Outcome) -> dict[str, object]:
+    """Counts, latencies in milliseconds, and money in nano-dollars."""
+    answers = outcome.answers
+    return {
+        "requests": len(answers) + outcome.failures.total(),
+        "failures": dict(outcome.failures),
+        "cache_hits": _hits(answers),
+        "by_cache_level": dict(Counter(cache_name(each.decision.cache_level) for each in answers)),
+        "by_tier": dict(Counter(tier_name(each.decision.tier) for each in answers)),
+        "degraded": sum(bool(each.decision.degradations) for each in answers),
+        "wall_s": round(outcome.wall_s, 3),
+        "requests_per_s": round(len(answers) / outcome.wall_s, 3) if outcome.wall_s else 0.0,
+        "output_tokens": sum(each.final.usage.output_tokens for each in answers),
+        "p50_ms": quantile_ms([each.duration_s for each in answers], 0.50),
+        "p99_ms": quantile_ms([each.duration_s for each in answers], 0.99),
+        "first_token_p50_ms": quantile_ms([each.time_to_first_token_s for each in answers], 0.50),
+        "cost_nano_usd": sum(each.final.cost.nano_units for each in answers),
+        "counterfactual_cost_nano_usd": sum(each.final.counterfactual_cost.nano_units for each in answers),
+    }
+
+
+def quantile_ms(durations_s: Sequence[float], share_below: float) -> float:
+    """A quantile in milliseconds (nearest rank); 0 when there is nothing to rank."""
+    if not durations_s:
+        return 0.0
+    ranked = sorted(durations_s)
+    return round(ranked[min(len(ranked) - 1, int(share_below * len(ranked)))] * 1000, 3)
+
+
+def sentence(outcome: Outcome) -> str:
+    """The summary for people."""
+    answers, wall_s = outcome.answers, outcome.wall_s
+    cost = sum(each.final.cost.nano_units for each in answers)
+    would = sum(each.final.counterfactual_cost.nano_units for each in answers)
+    durations = [each.duration_s for each in answers]
+    lines = [
+        f"{len(answers)} answered in {wall_s:.1f} s, {_hits(answers)} of them from a cache; "
+        f"p50 {quantile_ms(durations, 0.5):.0f} ms, p99 {quantile_ms(durations, 0.99):.0f} ms",
+        f"cost {dollars(cost)}; everything on the large tier without a cache {dollars(would)}; "
+        f"saved {dollars(would - cost)} ({share(would - cost, would)})",
+    ]
+    lines += [f"failed: {count} x {reason}" for reason, count in outcome.failures.most_common()]
+    return "\n".join(lines)
+
+
+def show(outcome: Outcome, *, as_json: bool) -> None:
+    """Print the summary."""
+    print(json.dumps(summary(outcome), indent=2) if as_json else sentence(outcome))

@@ -1,0 +1,1 @@
+"""`farthing up`: the whole mesh on one machine, as child processes."""

@@ -1,0 +1,50 @@
+"""What a user may choose about a mesh on this machine, checked."""
+
+import socket
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from farthing_cli.errors import CliError
+
+SERVERS = ("redis", "nats", "postgres", "collector", "triton")
+SERVICES = ("accounting", "cache", "classifier", "inference", "scheduler", "gateway")
+DEFAULT_PORTS = {"gateway": 50051}
+LOOPBACK = "127.0.0.1"
+
+
+@dataclass(frozen=True)
+class UpOptions:
+    """One mesh: where its state lives, and what was chosen on the command line."""
+
+    state: Path
+    ports: Mapping[str, int] = field(default_factory=dict)
+    models: tuple[str, ...] = ()
+    otlp: str = ""
+
+
+def parse_ports(options: Sequence[str]) -> dict[str, int]:
+    """PART=PORT options as a mapping."""
+    found = dict(DEFAULT_PORTS)
+    for option in options:
+        part, _, number = option.partition("=")
+        if part not in SERVERS + SERVICES:
+            raise CliError(f"--port {option}: there is no part {part!r}; parts are {', '.join(SERVERS + SERVICES)}")
+        if not number.isdigit() or int(number) > 65535:
+            raise CliError(f"--port {option}: {number!r} is not a port; say --port {part}=50051, or 0 for any free one")
+        found[part] = int(number)
+    return found
+
+
+def choose_port(part: str, ports: Mapping[str, int]) -> int:
+    """The chosen port of a part, which must be free, or any free one."""
+    wanted = ports.get(part, 0)
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((LOOPBACK, wanted))
+        except OSError:
+            raise CliError(
+                f"port {wanted} for {part} is taken by another program; choose another: --port {part}=PORT (0: any free one)"
+            ) from None
+        return int(probe.getsockname()[1])
