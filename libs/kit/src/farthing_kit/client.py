@@ -1,4 +1,4 @@
-"""Channels to other services: balanced, kept alive, retried within a budget, with every step of the kit around a call."""
+"""Channels to other services: balanced, kept alive, retried within a budget, with the kit's steps around each call."""
 
 from __future__ import annotations
 

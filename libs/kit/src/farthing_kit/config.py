@@ -111,7 +111,7 @@ def problems(cls: type[Any], service: str, env: Mapping[str, str] | None = None)
 
 
 def unknown(env: Mapping[str, str], classes: Mapping[str, type[Any]], also_known: Iterable[str] = ()) -> list[Problem]:
-    """Every FARTHING_ variable that no service of `classes` (service name → settings class) reads, with the near match."""
+    """Every FARTHING_ variable that no service of `classes` (name → settings class) reads, with the near match."""
     known = RESERVED | set(also_known)
     for service, cls in classes.items():
         for variable in variables(cls, service):

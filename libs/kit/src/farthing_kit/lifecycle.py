@@ -85,7 +85,7 @@ class Process(Generic[S]):
         task.add_done_callback(self._task_done)
 
     def channel(self, target: str, *, retry: Sequence[str] = (), **options: Any) -> Channel:
-        """A client channel with this process's telemetry, identity and TLS; closes with it. Options as client.channel."""
+        """A channel with this process's telemetry, identity and TLS; closes with it. Options as client.channel."""
         made = client.channel(
             target,
             telemetry=self.telemetry,

@@ -24,6 +24,7 @@ PUSHBACK_KEY: Final = "grpc-retry-pushback-ms"
 
 _R = ErrorReason
 _C = grpc.StatusCode
+_REASONS: Final = frozenset(ErrorReason.keys())
 _M = TypeVar("_M", bound=Message)
 
 # The status code of each reason. A test holds it complete over the enum, and true to the comments in the proto.
@@ -131,7 +132,7 @@ def from_rpc_error(error: grpc.aio.AioRpcError, service: str) -> FarthingError:
     """The error that the other side raised, or what a bare status of the transport amounts to for the caller."""
     status = _status_of(error)
     info = _detail(status, ErrorInfo) if status is not None else None
-    if status is None or info is None or info.domain != DOMAIN or info.reason not in _R.keys():
+    if status is None or info is None or info.domain != DOMAIN or info.reason not in _REASONS:
         return _bare(error, service)
     return _rebuilt(status, info)
 

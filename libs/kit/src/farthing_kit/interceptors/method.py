@@ -9,8 +9,8 @@ from farthing_kit.context import Role
 
 @dataclass(frozen=True, slots=True)
 class Method:
-    """`roles` None: anyone, signed context or not. `long_lived`: a watch that may stay open for ever, and is not counted
-    as load."""
+    """`roles` None: anyone, signed context or not. `long_lived`: a watch that may stay open for ever, and is not
+    counted as load."""
 
     service: str
     name: str

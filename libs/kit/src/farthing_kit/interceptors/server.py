@@ -1,7 +1,7 @@
 """Everything around a call on the server, in one wrapper per method.
 
-In order: count, trace, refuse malformed bytes, verify the context, shed, check the deadline, run; then translate what was
-raised, observe, count out. The steps up to running are synchronous: only the handler awaits.
+In order: count, trace, refuse malformed bytes, verify the context, shed, check the deadline, run; then translate what
+was raised, observe, count out. The steps up to running are synchronous: only the handler awaits.
 """
 
 from __future__ import annotations

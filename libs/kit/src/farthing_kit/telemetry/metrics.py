@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Callable, Sequence
+from typing import Any, Final, TypeVar
 from wsgiref.simple_server import WSGIServer
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
@@ -15,12 +15,15 @@ SECONDS_BUCKETS: Final = (
     0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 60.0,
 )  # fmt: skip
 
+M = TypeVar("M", Counter, Gauge, Histogram)
+
 
 class Metrics:
-    """A registry of its own, so that several servers can live in one test process. Names must be in names.MetricName."""
+    """A registry of its own, so that several servers can live in one test process. Names are of names.MetricName."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
+        self._made: dict[str, Any] = {}
         self._endpoint: tuple[WSGIServer, threading.Thread] | None = None
         self.rpc_seconds = self.histogram(
             MetricName.RPC_SECONDS, "Seconds that a call took on the server.", ("service", "method", "code")
@@ -34,17 +37,24 @@ class Metrics:
 
     def counter(self, name: str, doc: str, labels: Sequence[str] = ()) -> Counter:
         """A number that only grows."""
-        return Counter(_known(name), doc, labels, registry=self.registry)
+        return self._once(name, lambda: Counter(_known(name), doc, labels, registry=self.registry))
 
     def gauge(self, name: str, doc: str, labels: Sequence[str] = ()) -> Gauge:
         """A number that goes up and down."""
-        return Gauge(_known(name), doc, labels, registry=self.registry)
+        return self._once(name, lambda: Gauge(_known(name), doc, labels, registry=self.registry))
 
     def histogram(
         self, name: str, doc: str, labels: Sequence[str] = (), buckets: Sequence[float] = SECONDS_BUCKETS
     ) -> Histogram:
         """A distribution; the default buckets are for seconds."""
-        return Histogram(_known(name), doc, labels, registry=self.registry, buckets=buckets)
+        return self._once(name, lambda: Histogram(_known(name), doc, labels, registry=self.registry, buckets=buckets))
+
+    def _once(self, name: str, make: Callable[[], M]) -> M:
+        """A metric that two parts of a process ask for is the same one."""
+        if name not in self._made:
+            self._made[name] = make()
+        made: M = self._made[name]
+        return made
 
     def value(self, name: str, **labels: str) -> float:
         """The present value of a sample, 0 if there is none: for tests and status pages."""

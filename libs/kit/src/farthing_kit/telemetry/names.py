@@ -105,7 +105,7 @@ class SpanName:
 
 
 class MetricName:
-    """Prometheus metrics. Labels hold names of things of ours (service, method, model, pool), never of tenants' text."""
+    """Prometheus metrics. Labels hold names of our own things (service, method, model, pool), never a tenant's text."""
 
     RPC_SECONDS: Final = "farthing_rpc_seconds"
     RPC_IN_FLIGHT: Final = "farthing_rpc_in_flight"
@@ -154,8 +154,8 @@ class LogField:
             "address", "attempt", "attempts", "backend", "bytes", "cause", "code", "count", "deadline_ms", "dependency",
             "duration_ms", "error", "error_id", "exit_code", "file", "interval_ms", "key_id", "kind", "level_name",
             "limit", "method", "metrics_address", "model", "name", "org", "path", "pid", "pool", "port", "priority",
-            "queue", "reason", "records", "remaining", "replica", "role", "server", "setting", "signal", "state", "status",
-            "stream", "subject", "target", "task", "team", "tier", "tokens", "url", "version", "wait_ms",
+            "queue", "reason", "records", "remaining", "replica", "role", "server", "setting", "signal", "state",
+            "status", "stream", "subject", "target", "task", "team", "tier", "tokens", "url", "version", "wait_ms",
         }
     )  # fmt: skip
 

@@ -13,7 +13,7 @@ _SETTLE_TURNS = 10
 
 
 class VirtualClock:
-    """Deterministic time: `advance` wakes sleepers in the order of their moments, ties in the order they went to sleep."""
+    """Deterministic time: `advance` wakes sleepers in the order of their moments, ties in the order they came."""
 
     def __init__(self, start: datetime = _START) -> None:
         self._start = start
@@ -41,7 +41,7 @@ class VirtualClock:
         await future
 
     async def advance(self, seconds: float) -> None:
-        """Move time on, stopping at each sleeper's moment on the way; those it wakes may sleep again within the span."""
+        """Move time on, stopping at each sleeper's moment; those it wakes may sleep again within the span."""
         await _settle()
         end = self._elapsed_s + seconds
         while self._sleepers and self._sleepers[0][0] <= end:
