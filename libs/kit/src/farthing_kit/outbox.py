@@ -1,0 +1,218 @@
+"""A durable outbox: a message is on local disk before the caller is answered, and in JetStream as soon as that can be.
+
+Promise: what `append` accepted reaches the stream at least once, and once only within the stream's duplicate window,
+through kill -9 of this process, restarts and outages of NATS. Consumers keep ids longer than that window.
+
+Durability of `append`: by default a write() into the page cache, which outlives the process but not a loss of power.
+With `fsync=True` it returns after fsync; appends within COMMIT_WINDOW_S share one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import deque
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Final
+
+import nats.errors
+from nats.js import JetStreamContext
+from opentelemetry import trace
+
+from farthing_kit.errors import InvalidArgument, QueueUnavailable
+from farthing_kit.journal import Journal, JournalFull, Record
+from farthing_kit.telemetry import Telemetry, logs, tracing
+from farthing_kit.telemetry.names import MetricName
+
+MAX_BYTES: Final = 64 * 1024 * 1024
+SEGMENT_BYTES: Final = 4 * 1024 * 1024
+MAX_RECORD_BYTES: Final = 512 * 1024
+MAX_IN_FLIGHT: Final = 32
+PUBLISH_TIMEOUT_S: Final = 2.0
+BACKOFF_S: Final = (0.05, 2.0)
+FLUSH_TIMEOUT_S: Final = 5.0
+COMMIT_WINDOW_S: Final = 0.005
+
+_log = logs.get("kit.outbox")
+
+
+class Outbox:
+    """Made by `open_outbox`. Safe for any number of concurrent appends in one event loop."""
+
+    def __init__(
+        self, folder: Path, js: JetStreamContext, telemetry: Telemetry, *, max_bytes: int, fsync: bool
+    ) -> None:
+        self._journal = Journal(folder, max_bytes=max_bytes, segment_bytes=min(SEGMENT_BYTES, max_bytes))
+        self._js = js
+        self._fsync = fsync
+        self._queue: deque[Record] = deque()
+        self._work = asyncio.Event()
+        self._empty = asyncio.Event()
+        self._commit: asyncio.Task[None] | None = None
+        self._backoff_s = BACKOFF_S[0]
+        self._failing = False
+        self._broken = False
+        metrics = telemetry.metrics
+        self._pending_gauge = metrics.gauge(MetricName.OUTBOX_PENDING, "Records not yet acknowledged by JetStream.")
+        self._bytes_gauge = metrics.gauge(MetricName.OUTBOX_BYTES, "Bytes that the journal takes on disk.")
+        self._published = metrics.counter(MetricName.OUTBOX_PUBLISHED, "Records acknowledged by JetStream.")
+        self._refused = metrics.counter(MetricName.OUTBOX_REFUSED, "Records refused because the journal is full.")
+
+    @property
+    def pending(self) -> int:
+        """Records that JetStream has not acknowledged yet."""
+        return self._journal.pending
+
+    async def append(self, message_id: str, subject: str, payload: bytes) -> None:
+        """Put a message on disk; it is published in the background as Nats-Msg-Id `message_id`, in the trace at hand.
+
+        QueueUnavailable when the journal is full: nothing was accepted. An id that is still pending is accepted once.
+        """
+        if len(payload) > MAX_RECORD_BYTES:
+            raise InvalidArgument(f"the message has {len(payload)} bytes; the outbox takes {MAX_RECORD_BYTES}")
+        if message_id in self._journal:
+            return
+        record = Record(message_id, subject, payload, _traceparent())
+        try:
+            if self._broken:
+                raise JournalFull("publishing stopped")
+            self._journal.append(record)
+        except JournalFull as error:
+            self._refused.inc()
+            raise QueueUnavailable(
+                "usage cannot be written down at present, so nothing is served; try again later",
+                metadata={"cause": str(error)},
+                retry_after_s=1.0,
+            ) from error
+        self._queue.append(record)
+        self._changed()
+        if self._fsync:
+            await self._committed()
+
+    async def flushed(self, timeout_s: float = FLUSH_TIMEOUT_S) -> bool:
+        """Wait until JetStream has acknowledged everything; False if it has not within `timeout_s`."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._empty.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    def open(self) -> None:
+        """Take the folder, and queue what a former process left in it."""
+        left = self._journal.open()
+        self._queue.extend(left)
+        if left:
+            _log.info("found records of a former process", records=len(left))
+        self._changed()
+
+    def close(self) -> None:
+        """Give the folder back; what is pending stays in it."""
+        if self._journal.pending:
+            _log.warning("left records for the next process", records=self._journal.pending)
+        self._journal.close()
+
+    async def publish_forever(self) -> None:
+        """Publish what is queued, a bounded number at a time, until cancelled."""
+        slots = asyncio.Semaphore(MAX_IN_FLIGHT)
+        async with asyncio.TaskGroup() as group:
+            while True:
+                await self._work.wait()
+                await slots.acquire()
+                if not self._queue:
+                    self._work.clear()
+                    slots.release()
+                    continue
+                task = group.create_task(self._publish(self._queue.popleft()))
+                task.add_done_callback(lambda _: slots.release())
+
+    async def _publish(self, record: Record) -> None:
+        """Publish one record until it is acknowledged: it keeps its slot, so an outage stops the queue behind it."""
+        headers = {"Nats-Msg-Id": record.id}
+        if record.trace:
+            headers[tracing.TRACEPARENT] = record.trace
+        while True:
+            try:
+                await self._js.publish(record.subject, record.payload, timeout=PUBLISH_TIMEOUT_S, headers=headers)
+                break
+            except (nats.errors.Error, OSError, TimeoutError) as error:
+                await self._pause(error)
+        self._recovered()
+        self._journal.acknowledge(record.id)
+        self._published.inc()
+        self._changed()
+
+    async def _pause(self, error: Exception) -> None:
+        if not self._failing:
+            self._failing = True
+            _log.warning("JetStream does not take records; trying on", kind=type(error).__name__, records=self.pending)
+        await asyncio.sleep(self._backoff_s * random.uniform(0.5, 1.0))
+        self._backoff_s = min(self._backoff_s * 2, BACKOFF_S[1])
+
+    def _recovered(self) -> None:
+        self._backoff_s = BACKOFF_S[0]
+        if self._failing:
+            self._failing = False
+            _log.info("JetStream takes records again", records=self.pending)
+
+    def crashed(self, publisher: asyncio.Task[None]) -> None:
+        """For the publisher's end: from then on nothing is accepted, which is safer than a journal that only fills."""
+        if not publisher.cancelled():
+            self._broken = True
+            _log.error("the outbox stopped publishing", exception=publisher.exception())
+
+    def _changed(self) -> None:
+        self._pending_gauge.set(self._journal.pending)
+        self._bytes_gauge.set(self._journal.bytes)
+        if self._queue:
+            self._work.set()
+        if self._journal.pending:
+            self._empty.clear()
+        else:
+            self._empty.set()
+
+    async def _committed(self) -> None:
+        """Share one fsync among the appends of a short window."""
+        if self._commit is None or self._commit.done():
+            self._commit = asyncio.create_task(self._sync_soon(), name="outbox commit")
+        await asyncio.shield(self._commit)
+
+    async def _sync_soon(self) -> None:
+        await asyncio.sleep(COMMIT_WINDOW_S)
+        self._commit = None
+        await asyncio.to_thread(self._journal.syncer())
+
+
+@asynccontextmanager
+async def open_outbox(
+    folder: Path,
+    js: JetStreamContext,
+    telemetry: Telemetry,
+    *,
+    max_bytes: int = MAX_BYTES,
+    fsync: bool = False,
+    flush_timeout_s: float = FLUSH_TIMEOUT_S,
+) -> AsyncIterator[Outbox]:
+    """An outbox over `folder`, which belongs to one process.
+
+    At the end it waits `flush_timeout_s` for the last records; what is left then is published by the next process that
+    opens the folder.
+    """
+    outbox = Outbox(folder, js, telemetry, max_bytes=max_bytes, fsync=fsync)
+    outbox.open()
+    publisher = asyncio.create_task(outbox.publish_forever(), name="outbox publisher")
+    publisher.add_done_callback(outbox.crashed)
+    try:
+        yield outbox
+        await outbox.flushed(flush_timeout_s)
+    finally:
+        publisher.cancel()
+        await asyncio.wait({publisher})
+        outbox.close()
+
+
+def _traceparent() -> str:
+    context = trace.get_current_span().get_span_context()
+    return tracing.encode(context) if context.is_valid else ""
