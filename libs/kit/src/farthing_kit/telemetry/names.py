@@ -122,6 +122,7 @@ class MetricName:
     REQUESTS: Final = "farthing_requests_total"
     REQUEST_SECONDS: Final = "farthing_request_seconds"
     TIME_TO_FIRST_TOKEN: Final = "farthing_time_to_first_token_seconds"
+    TIME_PER_OUTPUT_TOKEN: Final = "farthing_time_per_output_token_seconds"
     TOKENS: Final = "farthing_tokens_total"
     COST_NANO_USD: Final = "farthing_cost_nano_usd_total"
     SAVED_NANO_USD: Final = "farthing_saved_nano_usd_total"
