@@ -1,0 +1,1 @@
+"""The world outside: files, chat templates, Triton, metrics."""

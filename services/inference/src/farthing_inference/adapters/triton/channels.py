@@ -1,0 +1,55 @@
+"""One gRPC channel to each Triton server, kept open."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import grpc.aio
+from tritonclient.grpc import service_pb2_grpc
+
+from farthing_inference.domain.pools import ServerAddress
+
+# A dead peer is noticed within time + timeout. Triton answers pings that come more often than every five minutes with
+# "too many pings" unless data flows in between: the health checks on the same channel see to that.
+KEEPALIVE_TIME_MS: Final = 10_000
+KEEPALIVE_TIMEOUT_MS: Final = 5_000
+# A server that comes back is found soon: gRPC's own pause between attempts grows to two minutes.
+RECONNECT_FIRST_MS: Final = 100
+RECONNECT_MAX_MS: Final = 1_000
+MAX_RESPONSE_BYTES: Final = 4 * 1024 * 1024
+
+_OPTIONS: Final[list[tuple[str, Any]]] = [
+    ("grpc.keepalive_time_ms", KEEPALIVE_TIME_MS),
+    ("grpc.keepalive_timeout_ms", KEEPALIVE_TIMEOUT_MS),
+    ("grpc.http2.max_pings_without_data", 0),
+    ("grpc.initial_reconnect_backoff_ms", RECONNECT_FIRST_MS),
+    ("grpc.min_reconnect_backoff_ms", RECONNECT_MAX_MS),
+    ("grpc.max_reconnect_backoff_ms", RECONNECT_MAX_MS),
+    ("grpc.max_receive_message_length", MAX_RESPONSE_BYTES),
+    ("grpc.enable_retries", 0),  # the use case tries elsewhere instead
+    ("grpc.enable_http_proxy", 0),
+    ("grpc.lb_policy_name", "round_robin"),  # matters only where a name stands for several servers
+]
+
+
+class Channels:
+    """Stubs by address; made at first use, closed together."""
+
+    def __init__(self) -> None:
+        self._channels: dict[ServerAddress, grpc.aio.Channel] = {}
+        self._stubs: dict[ServerAddress, Any] = {}
+
+    def stub(self, server: ServerAddress) -> Any:
+        """The GRPCInferenceService of a server (tritonclient's generated code has no types)."""
+        if server not in self._stubs:
+            channel = grpc.aio.insecure_channel(server, options=_OPTIONS)
+            self._channels[server] = channel
+            self._stubs[server] = service_pb2_grpc.GRPCInferenceServiceStub(channel)
+        return self._stubs[server]
+
+    async def close(self) -> None:
+        """Close every channel, and with it what still runs."""
+        for channel in self._channels.values():
+            await channel.close()
+        self._channels.clear()
+        self._stubs.clear()

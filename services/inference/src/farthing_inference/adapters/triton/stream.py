@@ -1,0 +1,87 @@
+"""One ModelStreamInfer call with one request on it, and the end of its answer."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from typing import Any, Final
+
+import grpc.aio
+
+from farthing_inference.adapters.triton import failures
+from farthing_inference.domain.errors import ServerStalled
+
+# In a request: end the answer with an empty response if the last one was not marked. In a response: the mark.
+WANT_FINAL: Final = "triton_enable_empty_final_response"
+_FINAL: Final = "triton_final_response"
+# How long Triton may take to close a stream whose answer is complete; afterwards we close it.
+_CLOSING_S: Final = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long a server may be silent: before the first response (its queue, the prompt) and between two."""
+
+    first_s: float = 60.0
+    next_s: float = 30.0
+
+
+class InferStream:
+    """Failures come out as what they mean: ServerFailure, PromptTooLarge, DeadlineExceeded."""
+
+    def __init__(self, call: Any, context_tokens: int) -> None:
+        self._call = call
+        self._context_tokens = context_tokens
+
+    async def send(self, request: Any) -> None:
+        """Send the request, and say that no other follows."""
+        # The call may be over already (connection refused): then the first read says why.
+        with _translated(), contextlib.suppress(asyncio.InvalidStateError):
+            await self._call.write(request)
+            await self._call.done_writing()
+
+    async def responses(self, patience: Patience) -> AsyncIterator[Any]:
+        """Every ModelInferResponse that holds outputs."""
+        limit_s = patience.first_s
+        while (message := await self._read(limit_s)) is not grpc.aio.EOF:
+            if message.error_message:
+                raise failures.of_text(message.error_message, self._context_tokens)
+            limit_s = patience.next_s
+            response = message.infer_response
+            if response.outputs:
+                yield response
+            if _is_final(response):
+                return
+
+    async def finish(self) -> None:
+        """Let Triton close the stream of a complete answer by itself, so that it does not count as cancelled there."""
+        with contextlib.suppress(grpc.aio.AioRpcError, TimeoutError):
+            async with asyncio.timeout(_CLOSING_S):
+                while await self._call.read() is not grpc.aio.EOF:
+                    pass
+
+    def cancel(self) -> None:
+        """Stop the model, at once. Does nothing to a call that is over."""
+        self._call.cancel()
+
+    async def _read(self, limit_s: float) -> Any:
+        try:
+            with _translated():
+                async with asyncio.timeout(limit_s):
+                    return await self._call.read()
+        except TimeoutError:
+            raise ServerStalled("silent for too long") from None
+
+
+@contextlib.contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except grpc.aio.AioRpcError as error:
+        raise failures.of_rpc(error) from None
+
+
+def _is_final(response: Any) -> bool:
+    return _FINAL in response.parameters and bool(response.parameters[_FINAL].bool_param)

@@ -1,0 +1,1 @@
+"""What inference does, one module for each use case."""
