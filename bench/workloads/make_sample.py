@@ -2,13 +2,13 @@
 
     python bench/workloads/make_sample.py --data DIR --out cli/src/farthing_cli/samples/three_tenants.jsonl
 
-DIR holds `routing/llmrouter_nine_models.jsonl` and `traces/azure_llm_2023_conv.csv`; where both come from, and under which
-licences, stands in the README beside the sample. The same seed gives the same file, byte for byte.
+DIR holds `routing/llmrouter_nine_models.jsonl` and `traces/azure_llm_2023_conv.csv`; where both come from, and under
+which licences, stands in the README beside the sample. The same seed gives the same file, byte for byte.
 
-What is real: every prompt (asked by people or written by teachers and programmers) and every gap between two arrivals. What is
-drawn: which tenant asks which question again. Real traffic repeats itself; a public trace that has both the repeats and the text
-does not exist, so repeats follow a Zipf law within each tenant, tuned to the 31 % of repeated queries that MeanCache
-(arXiv 2403.02694) counted in the logs of real users.
+What is real: every prompt (asked by people or written by teachers and programmers) and every gap between two arrivals.
+What is drawn: which tenant asks which question again. Real traffic repeats itself; a public trace that has both the
+repeats and the text does not exist, so repeats follow a Zipf law within each tenant, tuned to the 31 % of repeated
+queries that MeanCache (arXiv 2403.02694) counted in the logs of real users.
 """
 
 import argparse
@@ -18,7 +18,7 @@ import json
 import random
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 
 REQUESTS = 160
@@ -74,7 +74,7 @@ def arrival_offsets_ms(path: Path, count: int) -> list[int]:
     """When the first `count` requests of the trace arrived, counted from the first."""
     with path.open(encoding="utf-8") as lines:
         stamps = [row["TIMESTAMP"][:26] for row in itertools.islice(csv.DictReader(lines), count)]
-    times = [datetime.strptime(stamp, "%Y-%m-%d %H:%M:%S.%f") for stamp in stamps]
+    times = [datetime.strptime(stamp, "%Y-%m-%d %H:%M:%S.%f").replace(tzinfo=UTC) for stamp in stamps]
     return [round((time - times[0]).total_seconds() * 1000) for time in times]
 
 
@@ -123,7 +123,9 @@ def main() -> None:
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     lines = (json.dumps(asdict(request), ensure_ascii=False) for request in requests)
     arguments.out.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
-    print(f"{len(requests)} requests, {repeated_share(requests):.0%} repeated, over {requests[-1].offset_ms / 1000:.0f} s")
+    print(
+        f"{len(requests)} requests, {repeated_share(requests):.0%} repeated, over {requests[-1].offset_ms / 1000:.0f} s"
+    )
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Money for people to read."""
 
 import pytest
+
 from farthing_cli.money import dollars, share
 
 

@@ -1,6 +1,7 @@
 """Start order and restart limits."""
 
 import pytest
+
 from farthing_cli.up.parts import RestartLimit, start_order
 
 

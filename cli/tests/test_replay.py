@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+
 from farthing_cli import replay
 from farthing_cli.errors import CliError
 from farthing_cli.replay import Arrivals, Load

@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
+
 from farthing_cli.errors import CliError
 from farthing_cli.state import FORMAT, RunningMesh, StateFolder
 

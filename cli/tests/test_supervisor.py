@@ -6,6 +6,7 @@ import signal
 from dataclasses import dataclass, field
 
 import pytest
+
 from farthing_cli.errors import CliError
 from farthing_cli.state import is_alive
 from farthing_cli.up.parts import RestartLimit, State, Status

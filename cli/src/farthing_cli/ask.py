@@ -4,13 +4,13 @@ import json
 import sys
 from collections.abc import Sequence
 
-from farthing.gateway.v1 import gateway_service_pb2 as pb
-from farthing_kit.client import channel
 from rich.table import Table
 
+from farthing.gateway.v1 import gateway_service_pb2 as pb
 from farthing_cli.generation import Answer, Gateway, cache_name, finish_name, tier_name
 from farthing_cli.mesh import Mesh
 from farthing_cli.money import dollars, share
+from farthing_kit.client import channel
 
 MODELS_TIMEOUT_S = 10.0
 
@@ -87,8 +87,6 @@ def as_dict(answer: Answer) -> dict[str, object]:
     }
 
 
-
-
 async def models(mesh: Mesh, org: str | None) -> list[pb.Model]:
     """The models that can be asked for."""
     async with channel(mesh.require_gateway()) as opened:
@@ -104,6 +102,12 @@ def models_table(found: Sequence[pb.Model]) -> Table:
         prices = (dollars(each.prices.fresh_input.nano_units), dollars(each.prices.output.nano_units))
         available = "yes" if each.available else "no"
         table.add_row(
-            each.name, tier_name(each.tier), each.weights, each.quantization, f"{each.context_tokens:,}", *prices, available
+            each.name,
+            tier_name(each.tier),
+            each.weights,
+            each.quantization,
+            f"{each.context_tokens:,}",
+            *prices,
+            available,
         )
     return table

@@ -6,10 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
 
+from farthing_cli.errors import CliError
 from farthing_kit import config
 from farthing_kit.settings import ServiceSettings
-
-from farthing_cli.errors import CliError
 
 SERVICES = ("accounting", "cache", "classifier", "gateway", "inference", "scheduler")
 # Read by this command, by no service.
@@ -36,8 +35,8 @@ def read_env_file(path: Path) -> dict[str, str]:
 
 
 def findings(env: Mapping[str, str]) -> list[str]:
-    """One line for each setting that needs a hand; empty when all is well. Settings that are not there are not missed here:
-    a service that needs one says so when it starts."""
+    """One line for each setting that needs a hand; empty when all is well. Settings that are not there are not missed
+    here: a service that needs one says so when it starts."""
     classes = {service: settings_class(service) for service in SERVICES}
     found = config.unknown(env, classes, OWN)
     for service, cls in classes.items():

@@ -1,10 +1,11 @@
 """One request to the gateway, and what came of it."""
 
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterable, Callable
 from dataclasses import dataclass
 
 import grpc
+
 from farthing.gateway.v1 import gateway_service_pb2 as pb
 from farthing.gateway.v1 import gateway_service_pb2_grpc as pb_grpc
 from farthing.type.v1 import model_pb2
@@ -48,7 +49,7 @@ class Gateway:
         end = time.perf_counter()
         return Answer(decision, "".join(pieces), final, (first or end) - start, end - start)
 
-    def _stream(self, prompt: pb.Prompt) -> AsyncIterator[pb.GenerateResponse]:
+    def _stream(self, prompt: pb.Prompt) -> AsyncIterable[pb.GenerateResponse]:
         request = pb.GenerateRequest(prompt=prompt)
         return self._stub.Generate(request, metadata=self._metadata, timeout=self._timeout_s)
 

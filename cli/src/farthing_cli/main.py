@@ -7,16 +7,16 @@ from pathlib import Path
 from typing import TypeVar
 
 import click
-from farthing.gateway.v1 import gateway_service_pb2 as gateway_pb
-from farthing.type.v1 import model_pb2
-from farthing_kit.errors import FarthingError
 from rich.console import Console
 
+from farthing.gateway.v1 import gateway_service_pb2 as gateway_pb
+from farthing.type.v1 import model_pb2
 from farthing_cli import ask as asking
 from farthing_cli import check, replay, report, trace
 from farthing_cli.errors import CliError
 from farthing_cli.mesh import DEFAULT_STATE, Mesh, find
 from farthing_cli.up import commands as mesh_commands
+from farthing_kit.errors import FarthingError
 
 TIERS = {"small": model_pb2.TIER_SMALL, "medium": model_pb2.TIER_MEDIUM, "large": model_pb2.TIER_LARGE}
 
@@ -46,8 +46,8 @@ def complete(work: Coroutine[object, object, T]) -> T:
 def main(context: click.Context, state: Path) -> None:
     """Serve language models for less, and prove it.
 
-    Commands talk to the mesh of --state. To talk to another, set FARTHING_GATEWAY (host:port) and FARTHING_API_KEY, and for
-    reports FARTHING_ACCOUNTING (host:port) and FARTHING_MESH_SECRET_FILE.
+    Commands talk to the mesh of --state. To talk to another, set FARTHING_GATEWAY (host:port) and FARTHING_API_KEY, and
+    for reports FARTHING_ACCOUNTING (host:port) and FARTHING_MESH_SECRET_FILE.
     """
     context.obj = state
 
@@ -100,7 +100,9 @@ def message(role: model_pb2.ChatRole.ValueType, text: str) -> model_pb2.ChatMess
 
 @main.command("replay")
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False), required=False)
-@click.option("--concurrency", type=click.IntRange(1, 1024), default=4, show_default=True, help="Requests in flight at most.")
+@click.option(
+    "--concurrency", type=click.IntRange(1, 1024), default=4, show_default=True, help="Requests in flight at most."
+)
 @click.option(
     "--arrivals",
     type=click.Choice([each.value for each in replay.Arrivals]),
@@ -108,7 +110,9 @@ def message(role: model_pb2.ChatRole.ValueType, text: str) -> model_pb2.ChatMess
     show_default=True,
     help="closed: one after another; recorded: at the file's offsets; poisson: at random.",
 )
-@click.option("--speed", type=click.FloatRange(0, min_open=True), default=1.0, help="With recorded: this many times faster.")
+@click.option(
+    "--speed", type=click.FloatRange(0, min_open=True), default=1.0, help="With recorded: this many times faster."
+)
 @click.option("--rate", type=click.FloatRange(0, min_open=True), default=1.0, help="With poisson: requests a second.")
 @click.option("--seed", type=int, default=0, help="With poisson: the seed of the arrivals.")
 @click.option("--limit", type=click.IntRange(1), help="Only the first N requests.")
@@ -141,7 +145,9 @@ def replay_command(
 
 
 @main.command("report")
-@click.option("--by", type=click.Choice(sorted(report.GROUPS)), default="tenant", show_default=True, help="How to group.")
+@click.option(
+    "--by", type=click.Choice(sorted(report.GROUPS)), default="tenant", show_default=True, help="How to group."
+)
 @click.option("--tag", help="Group by the value of this tag instead.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object instead of a table.")
 @click.pass_obj
@@ -187,7 +193,11 @@ def config() -> None:
 
 
 @config.command("check")
-@click.option("--env-file", type=click.Path(path_type=Path, dir_okay=False, exists=True), help="Settings in a file, as in compose's .env.")
+@click.option(
+    "--env-file",
+    type=click.Path(path_type=Path, dir_okay=False, exists=True),
+    help="Settings in a file, as in compose's .env.",
+)
 def config_check(env_file: Path | None) -> None:
     """Name every setting that is unknown, wrong, or unsafe. Exit code 1 when there is one."""
     findings = check.findings(check.environment(env_file))

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import grpc
-from farthing_kit.client import channel
-from farthing_kit.context import ContextSigner, Principal, RequestContext, Role, new_request_id, use_context
 
 from farthing_cli.errors import CliError
 from farthing_cli.state import StateFolder
+from farthing_kit.client import channel
+from farthing_kit.context import ContextSigner, Principal, RequestContext, Role, new_request_id, use_context
 
 DEFAULT_STATE = Path(".farthing")
 
@@ -33,7 +33,7 @@ class Mesh:
         return self.gateway
 
     def api_key(self, org: str | None) -> str:
-        """The API key to call with: FARTHING_API_KEY, or the key of a demonstration tenant of the mesh that runs here."""
+        """The API key to call with: FARTHING_API_KEY, or that of a demonstration tenant of the mesh that runs here."""
         if key := os.environ.get("FARTHING_API_KEY"):
             return key
         keys = self.state.keys()
@@ -52,7 +52,9 @@ class Mesh:
             self.state.require_running()
             raise CliError("name accounting and the mesh's secret: FARTHING_ACCOUNTING, FARTHING_MESH_SECRET_FILE")
         signer = ContextSigner(read_secret(self.mesh_secret_file))
-        context = RequestContext(new_request_id(), Principal("operator", user=os.environ.get("USER", "")), Role.OPERATOR)
+        context = RequestContext(
+            new_request_id(), Principal("operator", user=os.environ.get("USER", "")), Role.OPERATOR
+        )
         with use_context(context):
             async with channel(self.accounting, signer=signer) as opened:
                 yield opened

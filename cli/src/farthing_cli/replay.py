@@ -12,16 +12,16 @@ from enum import StrEnum
 from importlib import resources
 from pathlib import Path
 
-from farthing.gateway.v1 import gateway_service_pb2 as pb
-from farthing.type.v1 import model_pb2
-from farthing_kit.client import channel
-from farthing_kit.errors import FarthingError
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from farthing.gateway.v1 import gateway_service_pb2 as pb
+from farthing.type.v1 import model_pb2
 from farthing_cli.errors import CliError
 from farthing_cli.generation import Answer, Gateway, cache_name, tier_name
 from farthing_cli.mesh import Mesh
 from farthing_cli.money import dollars, share
+from farthing_kit.client import channel
+from farthing_kit.errors import FarthingError
 
 MAX_LINES = 1_000_000
 
@@ -85,8 +85,8 @@ def _request(path: Path, number: int, line: str, model: str, no_cache: bool) -> 
     try:
         row = json.loads(line)
         prompt = pb.Prompt(
-            messages=[{"role": model_pb2.CHAT_ROLE_USER, "content": row["prompt"]}],
-            sampling={"max_output_tokens": int(row.get("max_output_tokens", 64))},
+            messages=[model_pb2.ChatMessage(role=model_pb2.CHAT_ROLE_USER, content=row["prompt"])],
+            sampling=model_pb2.Sampling(max_output_tokens=int(row.get("max_output_tokens", 64))),
             cache_control=pb.CacheControl(no_cache=no_cache, no_store=no_cache),
             model=model,
             tags={"feature": row["feature"]} if row.get("feature") else {},
@@ -94,8 +94,8 @@ def _request(path: Path, number: int, line: str, model: str, no_cache: bool) -> 
         return Recorded(row["org"], prompt, float(row.get("offset_ms", 0)) / 1000)
     except (ValueError, KeyError, TypeError) as error:
         raise CliError(
-            f"{path}:{number}: not a request ({type(error).__name__}: {error}); a line is a JSON object with org, prompt, "
-            "and perhaps max_output_tokens, offset_ms, feature"
+            f"{path}:{number}: not a request ({type(error).__name__}: {error}); a line is a JSON object with "
+            "org, prompt, and perhaps max_output_tokens, offset_ms, feature"
         ) from None
 
 

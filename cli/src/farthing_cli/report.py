@@ -2,11 +2,11 @@
 
 import json
 
-from farthing.accounting.v1 import ledger_service_pb2, ledger_service_pb2_grpc, report_service_pb2_grpc
-from farthing.accounting.v1 import report_service_pb2 as pb
 from rich.console import Console
 from rich.table import Table
 
+from farthing.accounting.v1 import ledger_service_pb2, ledger_service_pb2_grpc, report_service_pb2_grpc
+from farthing.accounting.v1 import report_service_pb2 as pb
 from farthing_cli.mesh import Mesh
 from farthing_cli.money import dollars, share
 
@@ -46,7 +46,8 @@ def verdict(books: ledger_service_pb2.VerifyResponse) -> str:
     if books.violations:
         return "\n".join(["the books do not add up:", *books.violations])
     total = dollars(books.ledger_total.nano_units)
-    return f"the books add up: {books.usage_events:,} requests, ledger {total} = usage {dollars(books.usage_total.nano_units)}"
+    usage = dollars(books.usage_total.nano_units)
+    return f"the books add up: {books.usage_events:,} requests, ledger {total} = usage {usage}"
 
 
 def show(response: pb.CostResponse, heading: str, console: Console) -> None:

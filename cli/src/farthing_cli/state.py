@@ -63,7 +63,9 @@ class StateFolder:
         """Make the folder, or check that the one that is there is ours and of this format."""
         marker = self.path / "format"
         if self.path.exists() and not marker.exists() and any(self.path.iterdir()):
-            raise CliError(f"{self.path} exists and was not made by `farthing up`; move it away, or choose another --state")
+            raise CliError(
+                f"{self.path} exists and was not made by `farthing up`; move it away, or choose another --state"
+            )
         for folder in (self.path, self.logs, self.traces_file.parent, self.mesh_secret_file.parent):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         found = marker.read_text().strip() if marker.exists() else str(FORMAT)
@@ -88,7 +90,9 @@ class StateFolder:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                raise CliError(f"a mesh already runs in {self.path}; see `farthing status`, or stop it: farthing down") from None
+                raise CliError(
+                    f"a mesh already runs in {self.path}; see `farthing status`, or stop it: farthing down"
+                ) from None
             yield
 
     def write_running(self, mesh: RunningMesh) -> None:

@@ -1,8 +1,8 @@
 """`farthing tenants apply`: brings keys, budgets and policies of a mesh to what a file says."""
 
-import hashlib
 import re
 import tomllib
+import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
@@ -11,14 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+from google.protobuf.duration_pb2 import Duration
+
 from farthing.accounting.v1 import budget_service_pb2 as budget_pb
 from farthing.accounting.v1 import budget_service_pb2_grpc, key_service_pb2_grpc, policy_pb2
 from farthing.accounting.v1 import key_service_pb2 as key_pb
 from farthing.type.v1 import model_pb2
 from farthing.type.v1.money_pb2 import Money
-from google.protobuf.duration_pb2 import Duration
-from google.protobuf.message import Message
-
 from farthing_cli.errors import CliError
 from farthing_cli.mesh import Mesh
 from farthing_cli.money import NANOS_PER_UNIT
@@ -164,7 +163,7 @@ def _key(row: Any, place: str) -> tuple[str, str]:
 
 
 async def apply(mesh: Mesh, path: Path) -> dict[str, str]:
-    """Make it so. Returns the API keys that were made now (organisation → key); those that were there are not shown again."""
+    """Make it so. Returns the API keys that were made now (organisation → key); older ones are not shown again."""
     tenants = read(path)
     async with mesh.as_operator() as opened:
         made = {}
@@ -179,21 +178,16 @@ async def apply(mesh: Mesh, path: Path) -> dict[str, str]:
 async def _apply_limits(opened: grpc.aio.Channel, tenant: Tenant) -> None:
     stub = budget_service_pb2_grpc.BudgetServiceStub(opened)
     if tenant.policy is not None:
-        request = budget_pb.SetPolicyRequest(org=tenant.org, policy=tenant.policy)
-        request.idempotency_key = digest(request)
-        await stub.SetPolicy(request, timeout=TIMEOUT_S)
+        set_policy = budget_pb.SetPolicyRequest(org=tenant.org, policy=tenant.policy, idempotency_key=str(uuid.uuid4()))
+        await stub.SetPolicy(set_policy, timeout=TIMEOUT_S)
     for budget in tenant.budgets:
-        set_budget = budget_pb.SetBudgetRequest(budget=budget)
-        set_budget.idempotency_key = digest(set_budget)
+        set_budget = budget_pb.SetBudgetRequest(budget=budget, idempotency_key=str(uuid.uuid4()))
         await stub.SetBudget(set_budget, timeout=TIMEOUT_S)
 
 
 async def _create_key(opened: grpc.aio.Channel, org: str, team: str, user: str) -> str:
     stub = key_service_pb2_grpc.KeyServiceStub(opened)
-    request = key_pb.CreateKeyRequest(org=org, team=team, user=user, idempotency_key=f"tenants-file:{org}:{team}:{user}")
+    request = key_pb.CreateKeyRequest(
+        org=org, team=team, user=user, idempotency_key=f"tenants-file:{org}:{team}:{user}"
+    )
     return (await stub.CreateKey(request, timeout=TIMEOUT_S)).api_key
-
-
-def digest(message: Message) -> str:
-    """An idempotency key that is the same exactly when the body is."""
-    return hashlib.sha256(message.SerializeToString(deterministic=True)).hexdigest()

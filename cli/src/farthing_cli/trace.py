@@ -5,13 +5,14 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from farthing_kit.telemetry.names import Attr
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from farthing_cli.errors import CliError
+from farthing_kit.telemetry.names import Attr
 
 BAR_CELLS = 40
 NANOS_PER_MS = 1_000_000
@@ -37,7 +38,9 @@ class Span:
 def spans_of(file: Path, request_id: str) -> list[Span]:
     """The spans of the trace that a request belongs to, by start; empty when the file has none (yet)."""
     marker = f'"{request_id}"'
-    trace_ids = {span["traceId"] for _, span in _raw_spans(file, lambda line: marker in line) if _is_of(span, request_id)}
+    trace_ids = {
+        span["traceId"] for _, span in _raw_spans(file, lambda line: marker in line) if _is_of(span, request_id)
+    }
     if not trace_ids:
         return []
     belongs = _raw_spans(file, lambda line: any(trace_id in line for trace_id in trace_ids))
@@ -45,7 +48,7 @@ def spans_of(file: Path, request_id: str) -> list[Span]:
     return sorted(found, key=lambda span: span.start_ns)
 
 
-def _raw_spans(file: Path, wanted: Callable[[str], bool]) -> Iterator[tuple[str, dict[str, object]]]:
+def _raw_spans(file: Path, wanted: Callable[[str], bool]) -> Iterator[tuple[str, dict[str, Any]]]:
     """(service, OTLP span) of every line that is wanted; a line that is being written is left out."""
     if not file.exists():
         return
@@ -61,28 +64,26 @@ def _raw_spans(file: Path, wanted: Callable[[str], bool]) -> Iterator[tuple[str,
                     yield from ((service, span) for span in scope.get("spans", []))
 
 
-def _attribute(holder: dict[str, object], key: str) -> str | None:
+def _attribute(holder: dict[str, Any], key: str) -> str | None:
     """The text of an attribute of an OTLP object."""
     attributes = holder.get("attributes", [])
-    assert isinstance(attributes, list)
     return next((each["value"].get("stringValue") for each in attributes if each["key"] == key), None)
 
 
-def _is_of(span: dict[str, object], request_id: str) -> bool:
+def _is_of(span: dict[str, Any], request_id: str) -> bool:
     return _attribute(span, Attr.REQUEST_ID) == request_id
 
 
-def _span(service: str, raw: dict[str, object]) -> Span:
+def _span(service: str, raw: dict[str, Any]) -> Span:
     status = raw.get("status") or {}
-    assert isinstance(status, dict)
     return Span(
-        trace_id=str(raw["traceId"]),
-        span_id=str(raw["spanId"]),
-        parent_id=str(raw.get("parentSpanId", "")),
-        name=str(raw["name"]),
+        trace_id=raw["traceId"],
+        span_id=raw["spanId"],
+        parent_id=raw.get("parentSpanId", ""),
+        name=raw["name"],
         service=service,
-        start_ns=int(str(raw["startTimeUnixNano"])),
-        end_ns=int(str(raw["endTimeUnixNano"])),
+        start_ns=int(raw["startTimeUnixNano"]),
+        end_ns=int(raw["endTimeUnixNano"]),
         failed=status.get("code") in (2, "STATUS_CODE_ERROR"),
     )
 

@@ -3,31 +3,30 @@
 import asyncio
 import os
 import sys
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 import grpc
+from grpc_health.v1 import health_pb2
+
+from farthing_cli.state import StateFolder
+from farthing_cli.up.options import LOOPBACK, SERVERS, SERVICES, UpOptions, choose_port
+from farthing_cli.up.supervisor import Child, Part, Start
 from farthing_kit.local.collector import Collector
 from farthing_kit.local.nats import Nats
 from farthing_kit.local.postgres import Postgres
 from farthing_kit.local.process import ChildProcess, Probe, Spec
 from farthing_kit.local.redis import Redis
 from farthing_kit.local.triton import Triton
-from farthing_kit.local.wheels import config_dir
-from grpc_health.v1 import health_pb2, health_pb2_grpc
-
-from farthing_cli.state import StateFolder
-from farthing_cli.up.options import LOOPBACK, SERVERS, SERVICES, UpOptions, choose_port
-from farthing_cli.up.supervisor import Child, Part
 
 READY_TIMEOUT_S = 60.0
 HEALTH_TIMEOUT_S = 1.0
 POLL_S = 0.1
 
-# What must be ready before a part starts. Services find one another whenever they come up; these are the stores and brokers
-# that they refuse to start without, and the models that inference reads at its start.
+# What must be ready before a part starts. Services find one another whenever they come up; these are the stores and
+# brokers that they refuse to start without, and the models that inference reads at its start.
 NEEDS: Mapping[str, tuple[str, ...]] = {
     "accounting": ("redis", "nats", "postgres"),
     "cache": ("redis", "nats"),
@@ -87,17 +86,21 @@ def _servers(options: UpOptions, folder: StateFolder, ports: Mapping[str, int]) 
     def log(name: str) -> Path:
         return folder.log_file(name)
 
-    collector = Collector(folder.traces_file.parent, log=log("collector"), grpc_port=ports["collector"], forward=options.otlp)
+    collector = Collector(
+        folder.traces_file.parent, log=log("collector"), grpc_port=ports["collector"], forward=options.otlp
+    )
     return {
         "redis": Redis(folder.path / "redis", log=log("redis"), port=ports["redis"]),
         "nats": Nats(folder.path / "nats", log=log("nats"), port=ports["nats"]),
         "postgres": Postgres(folder.path / "postgres", log=log("postgres"), port=ports["postgres"]),
         "collector": collector,
-        "triton": Triton(options.models, log=log("triton"), grpc_port=ports["triton"], otlp_http=collector.http_address),
+        "triton": Triton(
+            options.models, log=log("triton"), grpc_port=ports["triton"], otlp_http=collector.http_address
+        ),
     }
 
 
-def _start_server(server: Server) -> Callable[[], Awaitable[Child]]:
+def _start_server(server: Server) -> Start:
     async def start() -> Child:
         await server.start()
         return RunningChild(server.process)
@@ -105,7 +108,7 @@ def _start_server(server: Server) -> Callable[[], Awaitable[Child]]:
     return start
 
 
-def _start_service(name: str, port: int, env: Mapping[str, str], folder: StateFolder) -> Callable[[], Awaitable[Child]]:
+def _start_service(name: str, port: int, env: Mapping[str, str], folder: StateFolder) -> Start:
     address = f"{LOOPBACK}:{port}"
     own = {**env, f"FARTHING_{name.upper()}_BIND": address}
     process = ChildProcess(Spec(name, [sys.executable, "-m", f"farthing_{name}"], folder.log_file(name), env=own))
@@ -122,9 +125,13 @@ def serving(address: str) -> Probe:
 
     async def probe() -> bool:
         async with grpc.aio.insecure_channel(address, options=[("grpc.enable_http_proxy", 0)]) as channel:
-            stub = health_pb2_grpc.HealthStub(channel)
+            check: Any = channel.unary_unary(
+                "/grpc.health.v1.Health/Check",
+                request_serializer=health_pb2.HealthCheckRequest.SerializeToString,
+                response_deserializer=health_pb2.HealthCheckResponse.FromString,
+            )
             try:
-                answer = await stub.Check(health_pb2.HealthCheckRequest(), timeout=HEALTH_TIMEOUT_S)
+                answer = await check(health_pb2.HealthCheckRequest(), timeout=HEALTH_TIMEOUT_S)
             except grpc.aio.AioRpcError:
                 return False
             return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)

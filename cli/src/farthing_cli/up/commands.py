@@ -20,10 +20,16 @@ def up_options(command: click.decorators.FC) -> click.decorators.FC:
     """The options that `up` and `run` share."""
     for option in (
         click.option(
-            "--port", "ports", multiple=True, metavar="PART=PORT", help="A port for a part, such as gateway=50051; 0: any free one."
+            "--port",
+            "ports",
+            multiple=True,
+            metavar="PART=PORT",
+            help="A port for a part, such as gateway=50051; 0: any free one.",
         ),
         click.option("--models", default=DEFAULT_MODELS, show_default=True, help="The models that Triton loads."),
-        click.option("--otlp", default="", metavar="URL", help="Send traces to this OTLP/gRPC endpoint too, such as Jaeger's."),
+        click.option(
+            "--otlp", default="", metavar="URL", help="Send traces to this OTLP/gRPC endpoint too, such as Jaeger's."
+        ),
     ):
         command = option(command)
     return command
@@ -52,7 +58,9 @@ async def _until_stopped(session: Session) -> None:
 @click.command()
 @up_options
 @click.option("--once", is_flag=True, help="Stop after the report.")
-@click.option("--concurrency", type=click.IntRange(1, 1024), default=4, show_default=True, help="Requests in flight at most.")
+@click.option(
+    "--concurrency", type=click.IntRange(1, 1024), default=4, show_default=True, help="Requests in flight at most."
+)
 @click.pass_obj
 def run(state: Path, ports: tuple[str, ...], models: str, otlp: str, once: bool, concurrency: int) -> None:
     """Start the mesh, replay the bundled sample, show what it cost; then keep serving."""
@@ -89,7 +97,9 @@ def status(state: Path) -> None:
 @click.command()
 @click.argument("service")
 @click.option("--follow", "-f", is_flag=True, help="Go on with what is written from now on.")
-@click.option("--lines", "-n", type=click.IntRange(1), default=50, show_default=True, help="Begin with the last N lines.")
+@click.option(
+    "--lines", "-n", type=click.IntRange(1), default=50, show_default=True, help="Begin with the last N lines."
+)
 @click.pass_obj
 def logs(state: Path, service: str, follow: bool, lines: int) -> None:
     """What a part of the mesh wrote."""

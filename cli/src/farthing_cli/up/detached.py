@@ -51,7 +51,9 @@ def stop(folder: StateFolder) -> None:
     supervisor = folder.require_running().supervisor_pid
     os.kill(supervisor, signal.SIGTERM)
     if not wait_until(lambda: not is_alive(supervisor), STOPPED_WITHIN_S):
-        raise CliError(f"the mesh (process {supervisor}) did not stop within {STOPPED_WITHIN_S:.0f} s; see `farthing status`")
+        raise CliError(
+            f"the mesh (process {supervisor}) did not stop within {STOPPED_WITHIN_S:.0f} s; see `farthing status`"
+        )
 
 
 def wait_until(condition: Callable[[], bool], within_s: float) -> bool:

@@ -45,6 +45,7 @@ def choose_port(part: str, ports: Mapping[str, int]) -> int:
             probe.bind((LOOPBACK, wanted))
         except OSError:
             raise CliError(
-                f"port {wanted} for {part} is taken by another program; choose another: --port {part}=PORT (0: any free one)"
+                f"port {wanted} for {part} is taken by another program; "
+                f"choose another: --port {part}=PORT (0: any free one)"
             ) from None
         return int(probe.getsockname()[1])

@@ -3,6 +3,7 @@
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from typing import Any
 
 
 class State(StrEnum):
@@ -28,9 +29,9 @@ class Status:
     seconds_to_ready: float = 0.0
     note: str = ""
 
-    def now(self, state: State, **changes: object) -> "Status":
+    def now(self, state: State, **changes: Any) -> "Status":
         """The same part in another state."""
-        return replace(self, state=state, **changes)  # type: ignore[arg-type]
+        return replace(self, state=state, **changes)
 
 
 @dataclass(frozen=True)

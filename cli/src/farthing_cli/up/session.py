@@ -2,16 +2,15 @@
 
 import asyncio
 import contextlib
+import hashlib
 import os
 import signal
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
-from farthing_kit.local.process import LocalError
-from farthing_kit.local.wheels import config_dir
 from rich.console import Console
 
 from farthing_cli import replay, report, tenants
@@ -24,6 +23,8 @@ from farthing_cli.up.options import UpOptions
 from farthing_cli.up.parts import Status
 from farthing_cli.up.supervisor import Supervisor
 from farthing_cli.up.table import LiveTable, write
+from farthing_kit.local.process import LocalError
+from farthing_kit.local.wheels import config_dir
 
 BOOKED_WITHIN_S = 60.0
 POLL_S = 0.25
@@ -33,7 +34,7 @@ Body = Callable[["Session"], Awaitable[None]]
 
 async def serve(options: UpOptions, console: Console, body: Body) -> None:
     """Start a mesh, run `body` with it, stop it; nothing is left afterwards, whatever happens in between."""
-    with _stop_on_sigterm():
+    with _stop_on_signals():
         try:
             async with _mesh(options, console) as session:
                 await body(session)
@@ -44,7 +45,7 @@ async def serve(options: UpOptions, console: Console, body: Body) -> None:
 
 
 @contextlib.contextmanager
-def _stop_on_sigterm() -> "contextlib.AbstractContextManager[None]":
+def _stop_on_signals() -> Iterator[None]:
     """SIGTERM and SIGHUP stop the mesh as Ctrl-C does: by cancelling this task."""
     task = asyncio.current_task()
     assert task is not None
@@ -91,9 +92,18 @@ async def _bring_up(supervisor: Supervisor, watch: Watch, folder: StateFolder) -
         await supervisor.wait_ready()
     addresses = {name: status.address for name, status in supervisor.statuses.items()}
     mesh = Mesh(addresses["gateway"], addresses["accounting"], folder.mesh_secret_file, folder)
-    keys = await tenants.apply(mesh, config_dir() / "accounting" / "tenants.toml")
-    folder.write_keys({**folder.keys(), **keys})
+    await _make_tenants(mesh, folder)
     folder.write_running(RunningMesh(os.getpid(), datetime.now(UTC).isoformat(timespec="seconds"), addresses))
+
+
+async def _make_tenants(mesh: Mesh, folder: StateFolder) -> None:
+    """The demonstration tenants, unless the ledger has them as the file says: what was changed by hand since stays."""
+    file = config_dir() / "accounting" / "tenants.toml"
+    applied, wanted = folder.path / "tenants.sha256", hashlib.sha256(file.read_bytes()).hexdigest()
+    if applied.exists() and applied.read_text() == wanted:
+        return
+    folder.write_keys({**folder.keys(), **await tenants.apply(mesh, file)})
+    applied.write_text(wanted)
 
 
 class Session:

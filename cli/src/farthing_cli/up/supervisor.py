@@ -65,20 +65,27 @@ class Supervisor:
 
     async def wait_ready(self) -> None:
         """Wait until every part was ready once. Raises CliError as soon as one is given up."""
-        failed = asyncio.create_task(self._failed.wait())
-        ready = asyncio.gather(*(event.wait() for event in self._ready.values()))
-        try:
-            await asyncio.wait([failed, ready], return_when=asyncio.FIRST_COMPLETED)
-            if failed.done() and not ready.done():
-                raise CliError(self.complaint())
-        finally:
+        async with asyncio.TaskGroup() as waits:
+            failed = waits.create_task(self._failed.wait())
+            ready = waits.create_task(self._all_ready())
+            await asyncio.wait((failed, ready), return_when=asyncio.FIRST_COMPLETED)
+            given_up = not ready.done()
             failed.cancel()
             ready.cancel()
+        if given_up:
+            raise CliError(self.complaint())
+
+    async def _all_ready(self) -> bool:
+        for event in self._ready.values():
+            await event.wait()
+        return True
 
     def complaint(self) -> str:
         """Which parts were given up, and why."""
         given_up = [status for status in self.statuses.values() if status.state is State.FAILED]
-        return "; ".join(f"{status.name} does not run: {status.note}; see `farthing logs {status.name}`" for status in given_up)
+        return "; ".join(
+            f"{status.name} does not run: {status.note}; see `farthing logs {status.name}`" for status in given_up
+        )
 
     async def stop(self) -> None:
         """Stop every part, those that need others first. Nothing is left afterwards."""

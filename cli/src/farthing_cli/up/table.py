@@ -56,7 +56,9 @@ class LiveTable:
         if self._live:
             self._live.update(table(statuses.values()), refresh=True)
         elif status.state not in (State.WAITING, State.STOPPED):
-            self._console.print(f"{status.name}: {status.state} {status.address} {status.note}".rstrip(), soft_wrap=True)
+            self._console.print(
+                f"{status.name}: {status.state} {status.address} {status.note}".rstrip(), soft_wrap=True
+            )
 
 
 def write(path: Path, statuses: Iterable[Status]) -> None:
