@@ -1,0 +1,1 @@
+"""Accounting's way to Redis, PostgreSQL and NATS."""

@@ -1,0 +1,294 @@
+"""Holds and counters in Redis: one Lua script for each operation, all keys of an organisation in one slot."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from importlib import resources
+from typing import Any, Final
+
+from farthing_kit.clock import Clock
+from farthing_kit.money import NanoUsd
+from farthing_kit.usage import Tokens
+from redis.asyncio import Redis
+from redis.commands.core import AsyncScript
+
+from farthing_accounting.adapters.redis.errors import translated
+from farthing_accounting.domain.budgets import Counter, Limit, counters_of
+from farthing_accounting.domain.reservations import (
+    MAX_EXTENSIONS,
+    Answer,
+    Closed,
+    CountersMissing,
+    Extension,
+    Held,
+    Hold,
+    LedgerPosition,
+    LimitsOutdated,
+    Mismatch,
+    Obstacle,
+    Quantity,
+    Refused,
+    ReservationState,
+    Settlement,
+    Standing,
+)
+from farthing_accounting.domain.scopes import scopes_of
+
+# Held sums must outlive every reservation in them (at most an hour); see reserve.lua for what depends on it.
+_HELD_KEEP: Final = timedelta(hours=2)
+# Longer than any counter is kept, so that the newest settled position is never forgotten before a counter is.
+_META_KEEP: Final = timedelta(days=40)
+_COUNTER_KEEP_AFTER_END: Final = timedelta(hours=1)
+_FIXED_KEYS: Final = 4
+_FIELDS_OF_STANDING: Final = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Keep:
+    """How long what is over is remembered: a settled, released or expired reservation, the mark of a settlement."""
+
+    closed: timedelta = timedelta(hours=1)
+
+
+def _script(name: str) -> str:
+    folder = resources.files("farthing_accounting.adapters.redis") / "lua"
+    return (folder / "shared.lua").read_text() + (folder / f"{name}.lua").read_text()
+
+
+class RedisReservations:
+    """`clock` is for tests: without one, the time of the Redis server decides what has expired."""
+
+    def __init__(self, redis: Redis, *, keep: Keep | None = None, clock: Clock | None = None) -> None:
+        self._redis = redis
+        self._clock = clock
+        self._common: dict[str, Any] = {
+            "meta_keep_ms": _ms(_META_KEEP),
+            "held_keep_ms": _ms(_HELD_KEEP),
+            "closed_keep_ms": _ms((keep or Keep()).closed),
+        }
+        self._reserve = redis.register_script(_script("reserve"))
+        self._extend = redis.register_script(_script("extend"))
+        self._release = redis.register_script(_script("release"))
+        self._settle = redis.register_script(_script("settle"))
+        self._install = redis.register_script(_script("install"))
+        self._standing = redis.register_script(_script("standing"))
+        # Reservations that scripts found expired, for whoever counts them.
+        self.expired = 0
+
+    async def reserve(self, hold: Hold, limits: Sequence[Limit], version: int) -> Answer | Obstacle:
+        """One atomic step over every scope."""
+        ask = {
+            "id": hold.reservation_id,
+            "digest": hold.digest,
+            "amount": hold.estimate.amount,
+            "tokens": hold.estimate.tokens,
+            "ttl_ms": _ms(hold.time_to_live),
+            "scopes": [scope.label for scope in scopes_of(hold.principal)],
+            "model": hold.model,
+            "price_version": hold.price_version,
+        }
+        keys = _Keys(hold.principal.org)
+        return await self._ask(self._reserve, keys, hold.reservation_id, ask, limits, version)
+
+    async def extend(self, extension: Extension, limits: Sequence[Limit], version: int) -> Answer | Obstacle:
+        """One atomic step over every scope."""
+        ask = {
+            "id": extension.reservation_id,
+            "key": extension.idempotency_key,
+            "digest": extension.digest,
+            "amount": extension.estimate.amount,
+            "tokens": extension.estimate.tokens,
+            "ttl_ms": _ms(extension.time_to_live),
+            "max_extensions": MAX_EXTENSIONS,
+        }
+        keys = _Keys(extension.principal.org)
+        return await self._ask(self._extend, keys, extension.reservation_id, ask, limits, version)
+
+    async def find(self, org: str, reservation_id: str) -> tuple[str, int] | None:
+        """Model and price version of a reservation."""
+        record = _Keys(org).record(reservation_id)
+        with translated():
+            model, version = await _awaited(self._redis.hmget(record, ["mo", "pv"]))
+        return None if version is None else (_text(model), int(version))
+
+    async def release(self, org: str, reservation_id: str) -> bool:
+        """Give back, or mark as given back."""
+        keys = _Keys(org)
+        reply = await self._run(self._release, keys, [keys.record(reservation_id)], {"id": reservation_id})
+        return _text(reply[0]) == "released"
+
+    async def settle(self, settlements: Sequence[Settlement], *, recount: bool = False) -> None:
+        """All of them in one round trip; each is atomic by itself."""
+        if not settlements:
+            return
+        with translated():
+            async with self._redis.pipeline(transaction=False) as pipe:
+                for settlement in settlements:
+                    keys, ask = self._settlement(settlement, recount)
+                    await self._settle(keys=keys, args=[self._encoded(_Keys(settlement.principal.org), ask)], client=pipe)
+                replies = await pipe.execute()
+        self.expired += sum(int(reply[1]) for reply in replies)
+
+    async def install(self, org: str, incarnation: str, position: LedgerPosition) -> bool:
+        """Counters that are loaded stay as they are."""
+        keys = _Keys(org)
+        now = self._clock.now() if self._clock else datetime.now(UTC)
+        sums = [
+            {
+                "m": str(spent.amount),
+                "t": str(spent.tokens),
+                "keep_ms": _ms(max(spent.counter.period.end - now, timedelta()) + _COUNTER_KEEP_AFTER_END),
+            }
+            for spent in position.spent
+        ]
+        ask = {"life": incarnation, "position": position.transaction_id, "sums": sums}
+        counters = [keys.counter(spent.counter) for spent in position.spent]
+        reply = await self._run(self._install, keys, [keys.meta, *counters], ask, counts=False)
+        return _text(reply[0]) == "installed"
+
+    async def standing(self, org: str, counters: Sequence[Counter]) -> Sequence[Standing] | CountersMissing:
+        """Where counters stand, after what has expired was given back."""
+        if not counters:
+            return []
+        keys = _Keys(org)
+        ask = {"scopes": [counter.scope.label for counter in counters]}
+        reply = await self._run(self._standing, keys, [keys.meta, *map(keys.counter, counters)], ask)
+        if _text(reply[0]) == "missing":
+            return _missing(reply, counters)
+        numbers = [int(value) for value in reply[2:]]
+        rows = [numbers[i : i + _FIELDS_OF_STANDING] for i in range(0, len(numbers), _FIELDS_OF_STANDING)]
+        return [
+            Standing(counter, NanoUsd(m), Tokens(t), NanoUsd(held_m), Tokens(held_t), n)
+            for counter, (m, t, held_m, held_t, n) in zip(counters, rows, strict=True)
+        ]
+
+    async def announce_limits(self, org: str, version: int) -> None:
+        """Older versions of the limits are refused from now on. Versions only grow, so two announcements may cross."""
+        keys = _Keys(org)
+        with translated():
+            await _awaited(self._redis.eval(_ANNOUNCE, 1, keys.meta, str(version), str(_ms(_META_KEEP))))
+
+    async def _ask(
+        self, script: AsyncScript, keys: _Keys, reservation_id: str, ask: dict[str, Any], limits: Sequence[Limit], version: int
+    ) -> Answer | Obstacle:
+        body = {**ask, "limits": [_limit(limit) for limit in limits], "limits_version": version}
+        counters = [limit.counter for limit in limits]
+        record = keys.record(reservation_id)
+        reply = await self._run(script, keys, [record, *map(keys.counter, counters)], body)
+        return _answer(reply, reservation_id, counters)
+
+    async def _run(
+        self, script: AsyncScript, keys: _Keys, more: Sequence[str], ask: dict[str, Any], *, counts: bool = True
+    ) -> list[Any]:
+        with translated():
+            reply: list[Any] = await script(keys=[*keys.fixed, *more], args=[self._encoded(keys, ask)])
+        if counts:
+            self.expired += int(reply[1])
+        return reply
+
+    def _encoded(self, keys: _Keys, ask: dict[str, Any]) -> str:
+        body = {**self._common, **ask, "record_prefix": keys.record("")}
+        if self._clock is not None:
+            body["now"] = str(int(self._clock.now().timestamp() * 1000))
+        return json.dumps(body)
+
+    def _settlement(self, settlement: Settlement, recount: bool) -> tuple[list[str], dict[str, Any]]:
+        keys = _Keys(settlement.principal.org)
+        counters = [keys.counter(counter) for counter in counters_of(settlement.principal, settlement.end_time)]
+        names = [*keys.fixed, keys.record(settlement.reservation_id), *counters, keys.marker(settlement.request_id)]
+        return names, {
+            "id": settlement.reservation_id,
+            "position": settlement.transaction_id,
+            "amount": str(settlement.amount),
+            "tokens": str(settlement.tokens),
+            "recount": recount,
+            "marker_at": len(names),
+        }
+
+
+_ANNOUNCE: Final = """
+if tonumber(redis.call('HGET', KEYS[1], 'lim') or '0') < tonumber(ARGV[1]) then
+  redis.call('HSET', KEYS[1], 'lim', ARGV[1])
+end
+redis.call('PEXPIRE', KEYS[1], ARGV[2])
+"""
+
+
+class _Keys:
+    """The names of an organisation's keys. No name of a person and no secret is in them."""
+
+    __slots__ = ("_prefix", "meta")
+
+    def __init__(self, org: str) -> None:
+        self._prefix = f"acct:{{{org}}}:"
+        self.meta = f"{self._prefix}meta"
+
+    @property
+    def fixed(self) -> tuple[str, str, str]:
+        return (self.meta, f"{self._prefix}held", f"{self._prefix}open")
+
+    def record(self, reservation_id: str) -> str:
+        return f"{self._prefix}r:{reservation_id}"
+
+    def marker(self, request_id: str) -> str:
+        return f"{self._prefix}s:{request_id}"
+
+    def counter(self, counter: Counter) -> str:
+        return f"{self._prefix}c:{counter.label}"
+
+
+def _limit(limit: Limit) -> dict[str, Any]:
+    values = {"money": limit.money, "tokens": limit.tokens, "concurrency": limit.concurrency}
+    return {"scope": limit.counter.scope.label} | {key: value for key, value in values.items() if value is not None}
+
+
+def _answer(reply: list[Any], reservation_id: str, counters: Sequence[Counter]) -> Answer | Obstacle:
+    match _text(reply[0]):
+        case "held":
+            return _held(reply, reservation_id)
+        case "refused":
+            number = int(reply[2])
+            return Refused(counters[number - 1] if number else None, Quantity(_text(reply[3])), int(reply[4]))
+        case "missing":
+            return _missing(reply, counters)
+        case "closed":
+            return Closed(ReservationState(_text(reply[2])))
+        case "mismatch":
+            return Mismatch()
+        case "outdated":
+            return LimitsOutdated()
+        case other:
+            raise AssertionError(f"a script said {other}")
+
+
+def _held(reply: list[Any], reservation_id: str) -> Held:
+    amount, tokens, expires, model, version, remaining = (_text(value) for value in reply[2:8])
+    return Held(
+        reservation_id=reservation_id,
+        amount=NanoUsd(int(amount)),
+        tokens=Tokens(int(tokens)),
+        expire_time=datetime.fromtimestamp(int(expires) / 1000, UTC),
+        remaining=NanoUsd(int(remaining)) if remaining else None,
+        model=model,
+        price_version=int(version),
+    )
+
+
+def _missing(reply: list[Any], counters: Sequence[Counter]) -> CountersMissing:
+    return CountersMissing(tuple(counters[int(i) - 1] for i in reply[3:]), _text(reply[2]))
+
+
+def _text(value: Any) -> str:
+    return value.decode() if isinstance(value, bytes) else str(value)
+
+
+def _ms(span: timedelta) -> int:
+    return span // timedelta(milliseconds=1)
+
+
+async def _awaited(reply: Any) -> Any:
+    """redis-py types its commands for both worlds; ours always awaits."""
+    return await reply

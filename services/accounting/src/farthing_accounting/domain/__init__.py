@@ -1,0 +1,1 @@
+"""The rules of accounting: values in, values out. No network, no clock, no store."""

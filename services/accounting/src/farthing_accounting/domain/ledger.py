@@ -1,0 +1,103 @@
+"""Double entry: what is booked for one usage event."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final, NewType
+
+from farthing_kit.money import NanoUsd, cost
+from farthing_kit.usage import TokenUsage
+
+from farthing_accounting.domain.usage import UsageEvent
+from farthing_accounting.domain.vocabulary import CacheLevel
+
+Account = NewType("Account", str)
+
+CACHE_ACCOUNT: Final = Account("cache")
+UNKNOWN_POOL: Final = "unknown"
+MAX_AMOUNT: Final = 9_000_000_000_000_000_000
+
+
+class Unbookable(Exception):
+    """The event cannot be put into the books; the text is safe to show and says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One line. Debits are positive, credits negative."""
+
+    account: Account
+    amount: NanoUsd
+
+
+@dataclass(frozen=True, slots=True)
+class Booking:
+    """One event with what it cost, what it would have cost, and its entries, which sum to zero."""
+
+    event: UsageEvent
+    cost: NanoUsd
+    counterfactual_cost: NanoUsd
+    entries: tuple[Entry, ...]
+
+    @property
+    def counts(self) -> bool:
+        """Whether budgets change: money or tokens were used, or something is held."""
+        return self.cost > 0 or self.event.usage.total > 0 or self.event.reservation_id != ""
+
+
+@dataclass(frozen=True, slots=True)
+class Transaction:
+    """What was booked for one request."""
+
+    transaction_id: int
+    request_id: str
+    create_time: datetime
+    entries: tuple[Entry, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """What computing everything again gave."""
+
+    transactions: int
+    usage_events: int
+    ledger_total: int
+    usage_total: int
+    violations: tuple[str, ...]
+
+
+def tenant_account(org: str) -> Account:
+    """Whom the request is charged to."""
+    return Account(f"tenant:{org}")
+
+
+def provider_account(level: CacheLevel, pool: str) -> Account:
+    """Who did the work: a cache, or a pool. An event that names no pool is still charged: its work is an unknown one's."""
+    return CACHE_ACCOUNT if level.is_hit else Account(f"pool:{pool or UNKNOWN_POOL}")
+
+
+def book(event: UsageEvent) -> Booking:
+    """The transaction of an event: the tenant owes the cost to whoever did the work."""
+    if event.quote is None:
+        if event.usage.total > 0:
+            raise Unbookable("tokens were used, but the event has no prices")
+        return _booking(event, NanoUsd(0), NanoUsd(0))
+    charged = cost(event.usage, event.quote.prices)
+    avoidable = cost(_compared(event), event.quote.counterfactual_prices)
+    if max(charged, avoidable) > MAX_AMOUNT:
+        raise Unbookable("the cost does not fit into the ledger")
+    return _booking(event, charged, avoidable)
+
+
+def _compared(event: UsageEvent) -> TokenUsage:
+    """The tokens of the counterfactual. A publisher that leaves them out means: the same as were used."""
+    return event.counterfactual_usage if event.counterfactual_usage.total > 0 else event.usage
+
+
+def _booking(event: UsageEvent, charged: NanoUsd, avoidable: NanoUsd) -> Booking:
+    entries = (
+        Entry(tenant_account(event.principal.org), charged),
+        Entry(provider_account(event.cache_level, event.pool), NanoUsd(-charged)),
+    )
+    return Booking(event, charged, avoidable, entries)

@@ -1,0 +1,27 @@
+"""Fixtures: both kinds of reservations, a migrated database."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+from farthing_accounting.adapters.redis.reservations import RedisReservations
+from farthing_accounting.ports import Reservations
+from farthing_kit.testing.clock import VirtualClock
+from redis.asyncio import Redis
+
+from services.accounting.tests.model import ModelReservations
+
+
+@pytest.fixture
+async def redis(redis_url: str) -> AsyncIterator[Redis]:
+    async with Redis.from_url(redis_url) as client:
+        yield client
+
+
+@pytest.fixture(params=["model", "redis"])
+def reservations(request: pytest.FixtureRequest, clock: VirtualClock) -> Reservations:
+    """What the contract suite runs on: the fake, and the real one."""
+    if request.param == "model":
+        return ModelReservations(clock)
+    return RedisReservations(request.getfixturevalue("redis"), clock=clock)
