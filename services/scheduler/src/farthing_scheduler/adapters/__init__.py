@@ -1,0 +1,1 @@
+"""The scheduler's ways to NATS and to inference."""

@@ -1,0 +1,92 @@
+"""Core NATS: replies to callers, questions to their replicas, and the word that a job shall end."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import nats.errors
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+
+from farthing.scheduler.v1.job_pb2 import JobCancel, JobPermit
+from farthing_kit import nats as kit_nats
+from farthing_kit.telemetry import Telemetry, logs
+from farthing_scheduler.domain.job import Reply
+from farthing_scheduler.domain.subjects import CANCELS, REPLIES, cancel_subject, last_token
+from farthing_scheduler.wire import reply_from_bytes, reply_to_bytes
+
+_log = logs.get("scheduler.bus")
+
+
+class Streams(Protocol):
+    """Who hears replies: the streams that a replica holds."""
+
+    def put(self, request_id: str, reply: Reply) -> None: ...
+
+    def permit(self, request_id: str, attempt: int) -> bool: ...
+
+
+class Jobs(Protocol):
+    """Who hears cancellations: a worker."""
+
+    def cancel(self, request_id: str, below_attempt: int) -> None: ...
+
+    def unheard(self, request_id: str) -> None: ...
+
+
+class Bus:
+    """One per process. Sending waits for nothing; what cannot be sent is lost, and found out by number."""
+
+    def __init__(self, client: Client, telemetry: Telemetry, *, ask_timeout_s: float) -> None:
+        self._client = client
+        self._telemetry = telemetry
+        self._ask_timeout_s = ask_timeout_s
+        # The server says "no responders" on the reply subject of a message that nobody listens to.
+        self._unheard = client.new_inbox()
+
+    async def hear_replies(self, instance: str, streams: Streams) -> None:
+        """Give the replies to this replica's streams: one subscription for all of them."""
+
+        async def handle(message: Msg) -> None:
+            request_id, reply = last_token(message.subject), reply_from_bytes(message.data)
+            if message.reply and reply.sequence == 0:
+                permit = JobPermit(granted=streams.permit(request_id, reply.attempt))
+                await message.respond(permit.SerializeToString())
+            else:
+                streams.put(request_id, reply)
+
+        await kit_nats.subscribe(self._client, self._telemetry, f"{REPLIES}.{instance}.*", handle)
+
+    async def hear_cancels(self, jobs: Jobs) -> None:
+        """Tell a worker of jobs that shall end, and of replies that nobody heard."""
+
+        async def cancelled(message: Msg) -> None:
+            jobs.cancel(last_token(message.subject), JobCancel.FromString(message.data).below_attempt)
+
+        async def unheard(message: Msg) -> None:
+            jobs.unheard(last_token(message.subject))
+
+        await kit_nats.subscribe(self._client, self._telemetry, f"{CANCELS}.*", cancelled)
+        await kit_nats.subscribe(self._client, self._telemetry, f"{self._unheard}.*", unheard)
+
+    async def send(self, subject: str, reply: Reply, *, is_watched: bool = False) -> None:
+        answer_to = f"{self._unheard}.{last_token(subject)}" if is_watched else ""
+        await self._publish(subject, reply_to_bytes(reply), answer_to)
+
+    async def ask(self, subject: str, reply: Reply) -> bool | None:
+        try:
+            answer = await self._client.request(subject, reply_to_bytes(reply), timeout=self._ask_timeout_s)
+        except nats.errors.NoRespondersError:
+            return False
+        except (nats.errors.Error, TimeoutError, OSError):
+            return None
+        return JobPermit.FromString(answer.data).granted
+
+    async def cancel(self, request_id: str, *, below_attempt: int = 0) -> None:
+        await self._publish(cancel_subject(request_id), JobCancel(below_attempt=below_attempt).SerializeToString())
+
+    async def _publish(self, subject: str, payload: bytes, answer_to: str = "") -> None:
+        try:
+            await self._client.publish(subject, payload, reply=answer_to)
+        except (nats.errors.Error, OSError) as error:
+            _log.warning("a message to another part of the scheduler was lost", kind=type(error).__name__)
