@@ -30,5 +30,5 @@ class Dialect(Protocol):
         ...
 
     def read(self, response: Any) -> Piece:
-        """What a ModelInferResponse with outputs says. Raises EngineFailed or ValueError when it makes no sense."""
+        """What a ModelInferResponse with outputs says. Raises EngineFailed when it makes no sense."""
         ...

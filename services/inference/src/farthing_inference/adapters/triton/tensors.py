@@ -1,4 +1,4 @@
-"""Values as Triton's raw tensors, and back."""
+"""Values as Triton's raw tensors, and back. What cannot be read raises EngineFailed."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import struct
 from typing import Any
 
 from tritonclient.grpc import service_pb2
+
+from farthing_inference.domain.errors import EngineFailed
 
 
 def add_text(request: Any, name: str, value: str) -> None:
@@ -21,23 +23,25 @@ def add_flag(request: Any, name: str, value: bool) -> None:
 
 def outputs(response: Any) -> dict[str, bytes]:
     """The raw bytes of a response's tensors by name."""
+    if len(response.outputs) != len(response.raw_output_contents):
+        raise EngineFailed("a response without its contents")
     return {tensor.name: raw for tensor, raw in zip(response.outputs, response.raw_output_contents, strict=True)}
 
 
 def first_text(raw: bytes) -> bytes:
-    """The first string of a BYTES tensor. Raises ValueError when there is none, or it is cut short."""
+    """The first string of a BYTES tensor."""
     if len(raw) < 4:
-        raise ValueError("a BYTES tensor without a string")
+        raise EngineFailed("a BYTES tensor without a string")
     (length,) = struct.unpack_from("<I", raw)
     if len(raw) < 4 + length:
-        raise ValueError("a string that is cut short")
+        raise EngineFailed("a string that is cut short")
     return raw[4 : 4 + length]
 
 
 def first_uint32(raw: bytes) -> int:
-    """The first number of a UINT32 tensor. Raises ValueError when there is none."""
+    """The first number of a UINT32 tensor."""
     if len(raw) < 4:
-        raise ValueError("a UINT32 tensor without a number")
+        raise EngineFailed("a UINT32 tensor without a number")
     (value,) = struct.unpack_from("<I", raw)
     return int(value)
 
