@@ -1,0 +1,1 @@
+"""Redis, NATS and Prometheus behind the ports of the cache."""

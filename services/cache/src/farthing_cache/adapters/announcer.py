@@ -1,0 +1,28 @@
+"""Tells the gateways over core NATS what to forget."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import nats.errors
+from nats.aio.client import Client
+
+from farthing_cache.domain.answer import Org
+from farthing_cache.domain.errors import gateways_not_told
+
+SUBJECT: Final = "farthing.invalidate.cache"
+FLUSH_TIMEOUT_S: Final = 1
+
+
+class NatsAnnouncer:
+    """The Announcer port. The payload is `org:<organisation>`, as on `farthing.invalidate.keys`."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    async def forgotten(self, org: Org) -> None:
+        try:
+            await self._client.publish(SUBJECT, f"org:{org}".encode())
+            await self._client.flush(FLUSH_TIMEOUT_S)
+        except (nats.errors.Error, OSError, TimeoutError):
+            raise gateways_not_told() from None

@@ -1,0 +1,1 @@
+"""What the cache is about, without time, network or randomness."""

@@ -1,0 +1,46 @@
+"""What the cache refuses, in words that a caller can act on."""
+
+from __future__ import annotations
+
+from farthing.type.v1.error_reason_pb2 import ErrorReason
+from farthing_kit.errors import FarthingError, PermissionDenied, StoreUnavailable
+
+
+class AnswerTooLarge(FarthingError):
+    """The answer exceeds the limit of an entry."""
+
+    reason = ErrorReason.ERROR_REASON_PROMPT_TOO_LARGE
+
+    @classmethod
+    def of(cls, size_bytes: int, limit_bytes: int) -> AnswerTooLarge:
+        """The error for an answer of `size_bytes`."""
+        return cls(
+            f"the answer has {size_bytes} bytes, an entry at most {limit_bytes}; it is not kept",
+            metadata={"limit_bytes": str(limit_bytes), "actual_bytes": str(size_bytes)},
+        )
+
+
+def redis_unavailable(retry_after_s: float) -> StoreUnavailable:
+    """The error while Redis cannot be reached."""
+    return StoreUnavailable(
+        "the store of the cache cannot be reached; treat this as a miss",
+        metadata={"store": "redis"},
+        retry_after_s=retry_after_s,
+    )
+
+
+def gateways_not_told() -> StoreUnavailable:
+    """The error when a partition was forgotten, and the word of it did not get out."""
+    return StoreUnavailable(
+        "the answers are forgotten, but the gateways could not be told; repeat the call with the same key",
+        metadata={"store": "nats"},
+        retry_after_s=1.0,
+    )
+
+
+def not_your_partition() -> PermissionDenied:
+    """The error for a tenant that names another organisation."""
+    return PermissionDenied(
+        "only an operator may name an organisation; leave `org` empty for your own",
+        metadata={"role": "TENANT", "method": "Invalidate"},
+    )

@@ -1,0 +1,63 @@
+"""Step 1: an API key becomes a principal with a policy."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from farthing_gateway.domain.errors import accounting_unavailable, is_outage, key_invalid
+from farthing_gateway.domain.grants import Fingerprint, Grant, Grants, fingerprint
+from farthing_gateway.ports import KeyAuthority
+from farthing_kit.clock import Clock
+from farthing_kit.errors import FarthingError
+
+KEY_PREFIX: Final = "fk_"
+MAX_KEY_CHARS: Final = 128
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who calls. `from_memory`: accounting could not be asked, what it said earlier counts."""
+
+    grant: Grant
+    from_memory: bool = False
+
+
+@dataclass(frozen=True)
+class Authentication:
+    """Asks accounting once per key and time to live; the answers stay in memory under a hash of the key."""
+
+    authority: KeyAuthority
+    grants: Grants
+    clock: Clock
+    salt: bytes
+
+    async def caller(self, api_key: str | None) -> Caller:
+        """The caller behind a key. Unauthenticated, or AccountingUnavailable when nobody can say."""
+        if api_key is None or not _plausible(api_key):
+            raise key_invalid()
+        key = fingerprint(api_key, self.salt)
+        grant = self.grants.fresh(key, self.clock.monotonic())
+        return Caller(grant) if grant is not None else await self._ask(api_key, key)
+
+    async def _ask(self, api_key: str, key: Fingerprint) -> Caller:
+        era = self.grants.era
+        try:
+            grant = await self.authority.authorize(api_key)
+        except FarthingError as error:
+            if is_outage(error):
+                return self._from_memory(key)
+            self.grants.refuse(key, error, self.clock.monotonic())
+            raise
+        self.grants.remember(key, grant, era, self.clock.monotonic())
+        return Caller(grant)
+
+    def _from_memory(self, key: Fingerprint) -> Caller:
+        grant = self.grants.stale(key, self.clock.monotonic())
+        if grant is None:
+            raise accounting_unavailable("key_unknown")
+        return Caller(grant, from_memory=True)
+
+
+def _plausible(api_key: str) -> bool:
+    return api_key.startswith(KEY_PREFIX) and len(api_key) <= MAX_KEY_CHARS and api_key.isascii()

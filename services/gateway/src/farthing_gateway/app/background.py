@@ -1,0 +1,54 @@
+"""Work that nobody waits for: bounded, owned, and finished before the gateway stops."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any
+
+from farthing_kit import deadline
+from farthing_kit.errors import FarthingError
+from farthing_kit.telemetry import Log
+
+
+class Background:
+    """Runs what a request leaves behind (storing an answer, giving a reservation back) after the request has ended.
+
+    More than `limit` pieces at once are dropped and logged: they save money or free it early, no answer depends on
+    them.
+    """
+
+    def __init__(self, *, limit: int, timeout_s: float, log: Log) -> None:
+        self._limit = limit
+        self._timeout_s = timeout_s
+        self._log = log
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def __len__(self) -> int:
+        return len(self._tasks)
+
+    def start(self, name: str, work: Coroutine[Any, Any, None]) -> None:
+        """Run `work` within the time limit, under the current request context. Its failures are logged."""
+        if len(self._tasks) >= self._limit:
+            work.close()
+            self._log.warning("too much work in the background; dropped", task=name, limit=self._limit)
+            return
+        task = asyncio.create_task(self._run(name, work), name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def drain(self) -> None:
+        """Wait for what is under way; each piece has its time limit."""
+        while self._tasks:
+            await asyncio.wait(self._tasks)
+
+    async def _run(self, name: str, work: Coroutine[Any, Any, None]) -> None:
+        deadline.set_remaining(self._timeout_s)  # its own, not what is left of the request's
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                await work
+        except (FarthingError, TimeoutError) as error:
+            reason = error.reason_name if isinstance(error, FarthingError) else "timeout"
+            self._log.info("background work failed", task=name, reason=reason)
+        except Exception as error:
+            self._log.error("background work failed", exception=error, task=name)

@@ -1,0 +1,88 @@
+"""The same request twice is one request: what is remembered of requests that came with an idempotency key."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from dataclasses import dataclass
+from datetime import datetime
+
+from farthing_gateway.app.request import Request
+from farthing_gateway.domain import costs
+from farthing_gateway.domain.answer import Answer
+from farthing_gateway.domain.claims import WINDOW_S, Claim, Claims, State
+from farthing_gateway.domain.events import Decision, Delta, Event, Final
+from farthing_gateway.domain.model import CacheLevel
+from farthing_gateway.domain.nearcache import NearCache
+from farthing_gateway.domain.prompt import Prompt
+from farthing_kit.clock import Clock
+from farthing_kit.usage import TokenUsage
+
+
+@dataclass(frozen=True)
+class Idempotency:
+    """Claims keys, and keeps the answers of claimed requests for their repetition.
+
+    Its limits: keys and answers live in the memory of this gateway, bounded. A twin on another gateway meets the first
+    in accounting, since both derive one request id: they share one reservation and one entry in the ledger. A
+    repetition whose answer is no longer at hand is generated again, and still charged once. Across gateways, or after a
+    restart, two calls on both sides of midnight (UTC) count as two requests.
+    """
+
+    claims: Claims
+    answers: NearCache
+    clock: Clock
+
+    def claim(self, org: str, prompt: Prompt) -> Claim | None:
+        """The claim of a request that came with a key."""
+        return self.claims.claim(org, prompt, self.clock.now().timestamp()) if prompt.idempotency_key else None
+
+    def repetition(self, org: str, claim: Claim) -> tuple[Event, ...] | None:
+        """What a repetition of a finished request hears; None when the request has to run (again)."""
+        if claim.state is not State.DONE:
+            return None
+        answer = self.answers.get(org, claim.request_id, self.clock.monotonic())
+        if answer is None:
+            self.claims.rerun(claim)
+            return None
+        return _repeated(claim.request_id, answer)
+
+    async def following(self, claim: Claim, request: Request, events: AsyncGenerator[Event]) -> AsyncGenerator[Event]:
+        """The events of a claimed request, remembered on their way."""
+        ticket = self.answers.ticket(request.org)
+        told: list[Event] = []
+        try:
+            async with aclosing(events):
+                async for event in events:
+                    told.append(event)
+                    if isinstance(event, Final):
+                        self.claims.finish(claim, done=True)
+                        if not request.question.cache_control.no_store:
+                            answer = _answer(told, self.clock.now())
+                            self.answers.put(ticket, claim.request_id, answer, self.clock.monotonic(), WINDOW_S)
+                    yield event
+        finally:
+            if claim.state is State.RUNNING:
+                self.claims.finish(claim, done=False)
+
+
+def _answer(told: list[Event], now: datetime) -> Answer:
+    decision, final = told[0], told[-1]
+    assert isinstance(decision, Decision)
+    assert isinstance(final, Final)
+    text = "".join(event.text for event in told if isinstance(event, Delta))
+    return Answer(text, final.usage, decision.tier, decision.model, decision.quantization, now, final.finish_reason)
+
+
+def _repeated(request_id: str, answer: Answer) -> tuple[Event, ...]:
+    """The answer again, at no further cost, under the id that was booked."""
+    decision = Decision(
+        request_id=request_id,
+        cache_level=CacheLevel.NEAR,
+        tier=answer.tier,
+        model=answer.model,
+        quantization=answer.quantization,
+        explanation="This request was answered before, under the same idempotency key.",
+        similarity=1.0,
+    )
+    return decision, Delta(answer.text), Final(answer.finish_reason, TokenUsage(), costs.NOTHING, 0.0, 0.0)

@@ -1,0 +1,1 @@
+"""What the gateway decides, without time, network or randomness."""

@@ -1,0 +1,191 @@
+"""What the gateway needs from the rest of the mesh. Failures are FarthingErrors; `errors.is_outage` tells absence from
+a no."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Protocol
+
+from farthing_gateway.domain.analysis import Analysis
+from farthing_gateway.domain.answer import Answer
+from farthing_gateway.domain.cachekey import CacheKey
+from farthing_gateway.domain.catalogue import ModelPrice, Quote, ServedModel
+from farthing_gateway.domain.events import Decision, Final
+from farthing_gateway.domain.grants import Grant
+from farthing_gateway.domain.model import CacheLevel, FinishReason, Task, Tier
+from farthing_gateway.domain.prompt import Message, Question, Sampling
+from farthing_kit.context import RequestContext
+from farthing_kit.money import NanoUsd
+from farthing_kit.usage import TokenUsage
+
+
+class KeyAuthority(Protocol):
+    """Accounting, asked about API keys."""
+
+    async def authorize(self, api_key: str) -> Grant:
+        """Whom the key belongs to; Unauthenticated when it is unknown or revoked."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What the cache said: an answer and how much longer it may be served, or none; and the epoch of the partition."""
+
+    epoch: int
+    answer: Answer | None = None
+    time_to_live: timedelta = timedelta(0)
+
+
+class AnswerCache(Protocol):
+    """The exact cache. The partition is that of the current request context."""
+
+    async def look_up(self, key: CacheKey, max_age: timedelta | None) -> Found:
+        """An answer to exactly this request, younger than `max_age`."""
+        ...
+
+    async def store(self, key: CacheKey, answer: Answer, epoch: int, time_to_live: timedelta) -> None:
+        """Keep an answer, unless the partition was forgotten since `epoch`."""
+        ...
+
+
+class Classifier(Protocol):
+    """Judges prompts."""
+
+    async def analyze(self, messages: tuple[Message, ...]) -> Analysis:
+        """What the last message needs, in the light of those before it."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Reservation:
+    """Money that is held for a request, and the prices that the request was admitted under."""
+
+    reservation_id: str
+    amount: NanoUsd
+    quote: Quote
+
+
+class Admission(Protocol):
+    """Accounting, asked for money. The principal is that of the current request context."""
+
+    async def reserve(self, reservation_id: str, model: str, estimate: TokenUsage, life_s: float) -> Reservation:
+        """Hold an estimate in every scope at once. The same id and body give the same reservation."""
+        ...
+
+    async def release(self, reservation_id: str) -> None:
+        """Give a reservation back: nothing was generated."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One generation, with what accounting must know to book it."""
+
+    model: str
+    messages: tuple[Message, ...]
+    sampling: Sampling
+    reservation_id: str
+    quote: Quote
+    tier: Tier
+    task: Task
+    tags: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """The work was taken up."""
+
+    pool: str
+    quantization: str
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """The next piece of the answer."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """How it ended, with exact tokens."""
+
+    finish_reason: FinishReason
+    usage: TokenUsage
+
+
+Progress = Started | Chunk | Finished
+
+
+class Scheduler(Protocol):
+    """Runs generations. The request id of the current context is the id of the job."""
+
+    def generate(self, job: Job) -> AsyncGenerator[Progress]:
+        """One Started, Chunks, one Finished. Closing the iterator stops the model."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class CachedUse:
+    """A request that a cache answered, for the books: it costs nothing, and avoided the cost of `answer`."""
+
+    context: RequestContext
+    level: CacheLevel
+    answer: Answer
+    quote: Quote | None
+    tags: Mapping[str, str]
+    ended_at: datetime
+
+
+class UsageBook(Protocol):
+    """Where usage that no worker sees is written, exactly once for a request id."""
+
+    async def record(self, use: CachedUse) -> None:
+        """Returns when the record is safe from the death of this process."""
+        ...
+
+
+class Prices(Protocol):
+    """Accounting's price list."""
+
+    async def list_prices(self) -> Iterable[ModelPrice]:
+        """The prices in force."""
+        ...
+
+
+class Pools(Protocol):
+    """Inference's pools."""
+
+    async def list_models(self) -> Iterable[ServedModel]:
+        """Every model of every pool."""
+        ...
+
+
+class InvalidationLine(Protocol):
+    """The line on which the mesh says what must be forgotten."""
+
+    def era(self) -> int | None:
+        """A number that changes whenever something may have been missed; None while nothing can be heard."""
+        ...
+
+
+class Observer(Protocol):
+    """Shows requests to whoever watches: metrics, and the span at hand."""
+
+    def accepted(self, context: RequestContext, question: Question) -> None:
+        """A request was understood, and goes on its way."""
+        ...
+
+    def decided(self, decision: Decision) -> None:
+        """It is known where the answer comes from."""
+        ...
+
+    def ended(self, decision: Decision, final: Final) -> None:
+        """A request was answered."""
+        ...
+
+    def near_size(self, entries: int, size_bytes: int) -> None:
+        """How much the near cache holds."""
+        ...
