@@ -23,7 +23,9 @@ from typing import Any, Final, TypeVar
 PREFIX: Final = "FARTHING_"
 FILE_SUFFIX: Final = "_FILE"
 # Read by the CLI and the tests, by no service: not unknown.
-RESERVED: Final = frozenset({"FARTHING_HOME", "FARTHING_API_KEY", "FARTHING_TARGET"})
+RESERVED: Final = frozenset(
+    {"FARTHING_HOME", "FARTHING_API_KEY", "FARTHING_TARGET", "FARTHING_CONFIG_DIR", "FARTHING_OTELCOL"}
+)
 
 _S = TypeVar("_S")
 _TRUE: Final = frozenset({"1", "true", "yes", "on"})

