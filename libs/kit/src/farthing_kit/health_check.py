@@ -1,4 +1,4 @@
-"""A container's health check: `python -m farthing_kit.health_check 127.0.0.1:8080` exits with 0 when the server serves."""
+"""A container's health check: `python -m farthing_kit.health_check 127.0.0.1:8080` exits with 0 when it serves."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from typing import Final
 
 import grpc
 from grpc_health.v1 import health_pb2
-from grpc_health.v1.health_pb2_grpc import HealthStub
 
 TIMEOUT_S: Final = 3.0
 
@@ -17,8 +16,13 @@ TIMEOUT_S: Final = 3.0
 def state(address: str, service: str = "", timeout_s: float = TIMEOUT_S) -> str:
     """What the server says of a service ("": of itself): SERVING, NOT_SERVING, or the code with which it failed."""
     with grpc.insecure_channel(address, options=[("grpc.enable_http_proxy", 0)]) as channel:
+        check = channel.unary_unary(
+            "/grpc.health.v1.Health/Check",
+            request_serializer=health_pb2.HealthCheckRequest.SerializeToString,
+            response_deserializer=health_pb2.HealthCheckResponse.FromString,
+        )
         try:
-            answer = HealthStub(channel).Check(health_pb2.HealthCheckRequest(service=service), timeout=timeout_s)
+            answer = check(health_pb2.HealthCheckRequest(service=service), timeout=timeout_s)
         except grpc.RpcError as error:
             return str(error.code().name)
     return health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status)
