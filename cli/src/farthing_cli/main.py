@@ -12,7 +12,7 @@ from rich.console import Console
 from farthing.gateway.v1 import gateway_service_pb2 as gateway_pb
 from farthing.type.v1 import model_pb2
 from farthing_cli import ask as asking
-from farthing_cli import check, replay, report, trace
+from farthing_cli import check, replay, report, tenants, trace
 from farthing_cli.errors import CliError
 from farthing_cli.mesh import DEFAULT_STATE, Mesh, find
 from farthing_cli.up import commands as mesh_commands
@@ -185,6 +185,20 @@ def models_command(state: Path, org: str | None) -> None:
 def trace_command(state: Path, request_id: str) -> None:
     """Draw the spans of a request."""
     trace.show(find(state).state.traces_file, request_id, Console())
+
+
+@main.group("tenants")
+def tenants_group() -> None:
+    """Organisations with their keys, budgets and policies."""
+
+
+@tenants_group.command("apply")
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
+@click.pass_obj
+def tenants_apply(state: Path, file: Path) -> None:
+    """Bring the mesh to what FILE says. Keys that are made now are printed, once, as ORG KEY."""
+    for org, key in complete(tenants.apply(find(state), file)).items():
+        click.echo(f"{org} {key}")
 
 
 @main.group()

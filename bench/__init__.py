@@ -1,0 +1,1 @@
+"""Measurements. Each writes bench/results/<name>.json; ratios within one run are what counts."""

@@ -1,0 +1,203 @@
+"""What each hop costs: a bare gRPC echo against a near hit, an exact hit, and a full miss, all in one run.
+
+    python -m bench.hops [--seconds-of-warmup 2] [--seed 1]
+
+Every request is a unary call from this process to another one on the same machine. `echo` is a grpc.aio server with nothing
+in it; `near` is answered from the gateway's memory; `exact` by a gateway whose memory is switched off, from Redis; `miss` goes
+through every service and a Triton model that echoes. The four take turns in short rounds, so that a slow moment of the machine
+falls on all of them.
+"""
+
+import argparse
+import asyncio
+import sys
+import tempfile
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import grpc
+from farthing.gateway.v1 import gateway_service_pb2 as pb
+from farthing.type.v1 import model_pb2
+from farthing_kit.local.process import ChildProcess, Spec, free_port, tcp_open
+from tests.support.mesh import LocalMesh, prompt
+
+from bench import results
+
+COMPLETE = "/farthing.gateway.v1.GatewayService/Complete"
+ECHO = "/bench.Echo/Echo"
+ROUNDS = 10
+IN_FLIGHT = 32
+PER_ROUND = {"echo": 200, "near": 200, "exact": 100, "miss": 40}
+QUESTION = "Which of the planets of the solar system is the largest, number"
+LEVELS = {
+    "near": model_pb2.CACHE_LEVEL_NEAR,
+    "exact": model_pb2.CACHE_LEVEL_EXACT,
+    "miss": model_pb2.CACHE_LEVEL_NONE,
+}
+
+Call = Callable[[], Awaitable[None]]
+
+
+async def serve_echo(port: int) -> None:
+    """The bare server, in a process of its own."""
+
+    async def echo(request: bytes, context: grpc.aio.ServicerContext[bytes, bytes]) -> bytes:
+        del context
+        return request
+
+    server = grpc.aio.server()
+    handlers = {"Echo": grpc.unary_unary_rpc_method_handler(echo)}
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("bench.Echo", handlers),))
+    server.add_insecure_port(f"127.0.0.1:{port}")
+    await server.start()
+    await server.wait_for_termination()
+
+
+class Caller:
+    """Sends the four kinds of request; a request that is answered in another way than it should be ends the bench."""
+
+    def __init__(self, mesh: LocalMesh, channels: Mapping[str, grpc.aio.Channel], seed: int) -> None:
+        self._key = (("authorization", f"Bearer {mesh.client.api_key('lantern')}"),)
+        self._echo = channels["echo"].unary_unary(ECHO)
+        self._complete = {kind: self._complete_on(channels[kind]) for kind in LEVELS}
+        self._seed = seed
+        self._asked = 0
+
+    @staticmethod
+    def _complete_on(channel: grpc.aio.Channel) -> grpc.aio.UnaryUnaryMultiCallable[pb.CompleteRequest, pb.CompleteResponse]:
+        return channel.unary_unary(
+            COMPLETE,
+            request_serializer=pb.CompleteRequest.SerializeToString,
+            response_deserializer=pb.CompleteResponse.FromString,
+        )
+
+    async def echo(self) -> None:
+        """As many bytes there and back as a short question has."""
+        await self._echo(QUESTION.encode())
+
+    async def near(self) -> None:
+        """The same question again and again, to the gateway that remembers."""
+        await self._ask("near", f"{QUESTION} {self._seed}")
+
+    async def exact(self) -> None:
+        """The same question again and again, to the gateway that remembers nothing."""
+        await self._ask("exact", f"{QUESTION} {self._seed}")
+
+    async def miss(self) -> None:
+        """A new question each time."""
+        self._asked += 1
+        await self._ask("miss", f"{QUESTION} {self._seed} {self._asked}")
+
+    async def store(self) -> None:
+        """Ask once what `near` and `exact` will ask."""
+        await self._complete["near"](self._request(f"{QUESTION} {self._seed}"), metadata=self._key, timeout=10)
+
+    async def _ask(self, kind: str, text: str) -> None:
+        response = await self._complete[kind](self._request(text), metadata=self._key, timeout=30)
+        if response.decision.cache_level != LEVELS[kind]:
+            found = model_pb2.CacheLevel.Name(response.decision.cache_level)
+            raise SystemExit(f"a request meant as {kind} was answered with {found}")
+
+    @staticmethod
+    def _request(text: str) -> pb.CompleteRequest:
+        return pb.CompleteRequest(prompt=prompt(text, max_tokens=16))
+
+
+async def latencies_ms(call: Call, count: int) -> list[float]:
+    """How long each of `count` calls took, one after another."""
+    found = []
+    for _ in range(count):
+        start = time.perf_counter()
+        await call()
+        found.append((time.perf_counter() - start) * 1000)
+    return found
+
+
+async def calls_per_s(call: Call, count: int) -> float:
+    """Calls a second with IN_FLIGHT of them at once."""
+    left = iter(range(count))
+
+    async def caller() -> None:
+        for _ in left:
+            await call()
+
+    start = time.perf_counter()
+    await asyncio.gather(*(caller() for _ in range(IN_FLIGHT)))
+    return count / (time.perf_counter() - start)
+
+
+async def measure(calls: Mapping[str, Call]) -> dict[str, float]:
+    """All figures: latencies at one in flight, then throughput, kinds taking turns."""
+    latencies: dict[str, list[float]] = {kind: [] for kind in calls}
+    rates: dict[str, list[float]] = {kind: [] for kind in calls}
+    for _ in range(ROUNDS):
+        for kind, call in calls.items():
+            latencies[kind] += await latencies_ms(call, PER_ROUND[kind])
+    for _ in range(ROUNDS // 2):
+        for kind, call in calls.items():
+            rates[kind].append(await calls_per_s(call, 5 * PER_ROUND[kind]))
+    figures = {}
+    for kind in calls:
+        figures[f"{kind}_p50_ms"] = round(results.quantile(latencies[kind], 0.50), 3)
+        figures[f"{kind}_p99_ms"] = round(results.quantile(latencies[kind], 0.99), 3)
+        figures[f"{kind}_rps_c32"] = round(results.quantile(rates[kind], 0.5), 1)
+    return figures
+
+
+@asynccontextmanager
+async def echo_server(folder: Path) -> AsyncIterator[str]:
+    """The bare server as a child process; its address."""
+    port = free_port()
+    spec = Spec("echo", [sys.executable, "-m", "bench.hops", "--serve-echo", str(port)], folder / "echo.log")
+    process = await ChildProcess(spec).start(tcp_open(port))
+    try:
+        yield f"127.0.0.1:{port}"
+    finally:
+        await process.stop()
+
+
+async def bench(seed: int) -> None:
+    """Start everything, measure, write the result."""
+    async with AsyncExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="farthing-hops-")))
+        folder.chmod(0o711)  # PostgreSQL runs as another user when this runs as root
+        mesh = await stack.enter_async_context(LocalMesh(folder / "mesh"))
+        forgetful = await stack.enter_async_context(mesh.another("gateway", FARTHING_GATEWAY_NEAR_CACHE_BYTES="0"))
+        echo = await stack.enter_async_context(echo_server(folder))
+        addresses = {"echo": echo, "near": mesh.address["gateway"], "exact": forgetful, "miss": mesh.address["gateway"]}
+        channels = {
+            kind: await stack.enter_async_context(grpc.aio.insecure_channel(address)) for kind, address in addresses.items()
+        }
+        caller = Caller(mesh, channels, seed)
+        await caller.store()
+        calls = {"echo": caller.echo, "near": caller.near, "exact": caller.exact, "miss": caller.miss}
+        for call in calls.values():
+            await latencies_ms(call, 50)
+        figures = await measure(calls)
+    path = results.write("hops", figures, seed=seed, notes=notes(figures))
+    print(f"{notes(figures)}\n{path}")
+
+
+def notes(figures: Mapping[str, float]) -> str:
+    """The ratios, which is what counts."""
+    near, exact = (figures[f"{kind}_p50_ms"] / figures["echo_p50_ms"] for kind in ("near", "exact"))
+    return (
+        f"unary calls on one machine, tracing on; p50 of near = {near:.2f} x echo (aim 2), exact = {exact:.2f} x echo (aim 4), "
+        f"miss = {figures['miss_p50_ms']:.1f} ms (aim 15)"
+    )
+
+
+def main() -> None:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--serve-echo", type=int, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    asyncio.run(serve_echo(arguments.serve_echo) if arguments.serve_echo else bench(arguments.seed))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,22 @@
+"""One mesh for all end-to-end tests that do not break it, and one each for those that do."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+from tests.support.mesh import LocalMesh
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def mesh(servers_dir: Path) -> AsyncIterator[LocalMesh]:
+    """A mesh with the model that echoes; shared, so leave it as it was."""
+    async with LocalMesh(servers_dir / "mesh") as running:
+        yield running
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests of the shared mesh run in its loop."""
+    for item in items:
+        if "/e2e/" in str(item.path) and isinstance(item, pytest.Function):
+            item.add_marker(pytest.mark.asyncio(loop_scope="session"))

@@ -1,0 +1,128 @@
+"""Parts that are down: a clear error or a declared degradation, and nothing lost."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+from farthing.gateway.v1 import gateway_service_pb2 as pb
+from farthing.type.v1 import model_pb2
+from farthing.type.v1.error_reason_pb2 import ErrorReason
+from farthing_cli import report
+from farthing_kit.errors import FarthingError
+from tests.support.mesh import LocalMesh, prompt
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def frail(servers_dir: Path) -> AsyncIterator[LocalMesh]:
+    """A mesh of this module's own: its parts are stopped and started."""
+    async with LocalMesh(servers_dir / "frail") as running:
+        yield running
+
+
+def degraded_parts(decision: pb.Decision) -> set[int]:
+    return {each.part for each in decision.degradations}
+
+
+async def refusal(mesh: LocalMesh, asked: pb.Prompt, org: str = "lantern") -> FarthingError:
+    gateway = await mesh.gateway(org)
+    with pytest.raises(FarthingError) as caught:
+        await gateway.ask(asked)
+    return caught.value
+
+
+async def recovers(mesh: LocalMesh, text: str) -> None:
+    """The mesh answers again as if nothing had been."""
+    answer = await (await mesh.gateway()).ask(prompt(text, no_cache=True))
+    assert answer.text == text
+    assert not degraded_parts(answer.decision)
+
+
+async def test_triton_down_is_said_and_nothing_is_charged(frail: LocalMesh) -> None:
+    await frail.kill("triton")
+    error = await refusal(frail, prompt("triton is down", no_cache=True))
+    assert error.reason == ErrorReason.ERROR_REASON_MODEL_UNAVAILABLE
+    await frail.start("triton")
+    await frail.until_answers(prompt("triton is back", no_cache=True))
+    await recovers(frail, "triton is back for good")
+
+
+async def test_the_classifier_down_means_the_default_tier(frail: LocalMesh) -> None:
+    await frail.kill("classifier")
+    answer = await (await frail.gateway()).ask(prompt("no classifier", no_cache=True))
+    await frail.start("classifier")
+    assert answer.text == "no classifier"
+    await frail.until_answers(prompt("classifier is back", no_cache=True))
+
+
+async def test_the_cache_down_is_a_miss_and_declared(frail: LocalMesh) -> None:
+    await frail.kill("cache")
+    answer = await (await frail.gateway()).ask(prompt("no cache service"))
+    await frail.start("cache")
+    assert answer.text == "no cache service"
+    assert pb.Degradation.PART_CACHE in degraded_parts(answer.decision)
+
+
+async def test_redis_down_follows_the_declared_mode_of_each_tenant(frail: LocalMesh) -> None:
+    for org in ("lantern", "abacus", "foundry"):  # keys are known to the gateway, as in any outage of a busy mesh
+        await (await frail.gateway(org)).ask(prompt("before the outage", no_cache=True))
+    await frail.kill("redis")
+    grace = await (await frail.gateway("lantern")).ask(prompt("redis is down for lantern"))
+    allowed = await (await frail.gateway("foundry")).ask(prompt("redis is down for foundry"))
+    denied = await refusal(frail, prompt("redis is down for abacus"), "abacus")
+    await frail.start("redis")
+    assert {pb.Degradation.PART_CACHE, pb.Degradation.PART_ACCOUNTING} <= degraded_parts(grace.decision)
+    assert pb.Degradation.PART_ACCOUNTING in degraded_parts(allowed.decision)
+    assert denied.reason == ErrorReason.ERROR_REASON_ACCOUNTING_UNAVAILABLE
+    await frail.booked_request(grace.decision.request_id)
+    await frail.booked_request(allowed.decision.request_id)
+
+
+async def test_accounting_down_loses_no_usage(frail: LocalMesh) -> None:
+    await (await frail.gateway("foundry")).ask(prompt("foundry is known", no_cache=True))
+    await frail.kill("accounting")
+    answer = await (await frail.gateway("foundry")).ask(prompt("served without accounting", no_cache=True))
+    await frail.start("accounting")
+    assert pb.Degradation.PART_ACCOUNTING in degraded_parts(answer.decision)
+    await frail.booked_request(answer.decision.request_id)
+
+
+async def test_nats_down_is_said_cached_answers_go_on_and_their_usage_is_booked_later(frail: LocalMesh) -> None:
+    gateway = await frail.gateway()
+    await gateway.ask(prompt("cached before nats went"))
+    await frail.kill("nats")
+    hit = await gateway.ask(prompt("cached before nats went"))
+    error = await refusal(frail, prompt("new while nats is down", no_cache=True))
+    await frail.start("nats")
+    assert hit.decision.cache_level == model_pb2.CACHE_LEVEL_NEAR
+    assert error.reason in (ErrorReason.ERROR_REASON_QUEUE_UNAVAILABLE, ErrorReason.ERROR_REASON_SERVICE_UNAVAILABLE)
+    await frail.until_answers(prompt("nats is back", no_cache=True))
+    await frail.booked_request(hit.decision.request_id)
+
+
+async def test_the_scheduler_down_is_said(frail: LocalMesh) -> None:
+    await frail.kill("scheduler")
+    error = await refusal(frail, prompt("no scheduler", no_cache=True))
+    await frail.start("scheduler")
+    assert error.reason in (ErrorReason.ERROR_REASON_QUEUE_UNAVAILABLE, ErrorReason.ERROR_REASON_SERVICE_UNAVAILABLE)
+    await frail.until_answers(prompt("scheduler is back", no_cache=True))
+
+
+@pytest.mark.parametrize("service", ["gateway", "scheduler", "inference", "accounting", "cache", "classifier"])
+async def test_a_service_that_was_killed_comes_back_alone(frail: LocalMesh, service: str) -> None:
+    await frail.kill(service)
+    await frail.start(service)
+    await frail.until_answers(prompt(f"{service} came back", no_cache=True))
+
+
+async def test_postgres_down_delays_the_books_and_loses_nothing(frail: LocalMesh) -> None:
+    await frail.kill("postgres")
+    answer = await (await frail.gateway("foundry")).ask(prompt("postgres is down", no_cache=True))
+    await frail.start("postgres")
+    await frail.booked_request(answer.decision.request_id)
+
+
+async def test_after_all_of_it_the_books_add_up(frail: LocalMesh) -> None:
+    books = await report.verify(frail.client)
+    assert not books.violations
+    assert books.ledger_total.nano_units == books.usage_total.nano_units
