@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 
 import pytest
+from farthing_accounting.adapters.postgres.database import Database
+from farthing_accounting.adapters.postgres.migrate import migrate
 from farthing_accounting.adapters.redis.reservations import RedisReservations
 from farthing_accounting.ports import Reservations
 from farthing_kit.testing.clock import VirtualClock
@@ -25,3 +27,11 @@ def reservations(request: pytest.FixtureRequest, clock: VirtualClock) -> Reserva
     if request.param == "model":
         return ModelReservations(clock)
     return RedisReservations(request.getfixturevalue("redis"), clock=clock)
+
+
+@pytest.fixture
+async def database(postgres_dsn: str) -> AsyncIterator[Database]:
+    """A migrated database of the test's own."""
+    async with Database(postgres_dsn) as made:
+        await migrate(made)
+        yield made

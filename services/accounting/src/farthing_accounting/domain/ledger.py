@@ -37,6 +37,7 @@ class Booking:
 
     event: UsageEvent
     cost: NanoUsd
+    counterfactual_usage: TokenUsage
     counterfactual_cost: NanoUsd
     entries: tuple[Entry, ...]
 
@@ -79,15 +80,16 @@ def provider_account(level: CacheLevel, pool: str) -> Account:
 
 def book(event: UsageEvent) -> Booking:
     """The transaction of an event: the tenant owes the cost to whoever did the work."""
+    compared = _compared(event)
     if event.quote is None:
         if event.usage.total > 0:
             raise Unbookable("tokens were used, but the event has no prices")
-        return _booking(event, NanoUsd(0), NanoUsd(0))
+        return _booking(event, NanoUsd(0), compared, NanoUsd(0))
     charged = cost(event.usage, event.quote.prices)
-    avoidable = cost(_compared(event), event.quote.counterfactual_prices)
+    avoidable = cost(compared, event.quote.counterfactual_prices)
     if max(charged, avoidable) > MAX_AMOUNT:
         raise Unbookable("the cost does not fit into the ledger")
-    return _booking(event, charged, avoidable)
+    return _booking(event, charged, compared, avoidable)
 
 
 def _compared(event: UsageEvent) -> TokenUsage:
@@ -95,9 +97,9 @@ def _compared(event: UsageEvent) -> TokenUsage:
     return event.counterfactual_usage if event.counterfactual_usage.total > 0 else event.usage
 
 
-def _booking(event: UsageEvent, charged: NanoUsd, avoidable: NanoUsd) -> Booking:
+def _booking(event: UsageEvent, charged: NanoUsd, compared: TokenUsage, avoidable: NanoUsd) -> Booking:
     entries = (
         Entry(tenant_account(event.principal.org), charged),
         Entry(provider_account(event.cache_level, event.pool), NanoUsd(-charged)),
     )
-    return Booking(event, charged, avoidable, entries)
+    return Booking(event, charged, compared, avoidable, entries)

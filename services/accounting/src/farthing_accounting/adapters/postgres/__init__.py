@@ -1,0 +1,1 @@
+"""The books, prices, budgets, policies and keys in PostgreSQL."""
