@@ -1,6 +1,6 @@
 """Becomes another program that dies with the process that started it. Run as a script, never imported.
 
-    python -I -S launch.py [--uid N | --namespace] PROGRAM ARGS…
+    python -I -S launch.py PARENT [--uid N | --namespace] PROGRAM ARGS…
 
 A script instead of subprocess's preexec_fn: Python code between fork and exec may deadlock in a process that has
 threads, and gRPC has. `--uid` gives up root (PostgreSQL refuses to run as root). `--namespace` does so in a user
@@ -40,7 +40,7 @@ def enter_namespace(libc: ctypes.CDLL) -> None:
 
 def main(args: list[str]) -> None:
     """Prepare, then become the program."""
-    parent = os.getppid()
+    parent, args = int(args[0]), args[1:]
     libc = ctypes.CDLL(None, use_errno=True)
     if args[0] == "--uid":
         give_up_root(int(args[1]))
@@ -51,7 +51,7 @@ def main(args: list[str]) -> None:
     # After the change of user, which clears it.
     if sys.platform == "linux":
         libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
-        if os.getppid() != parent:
+        if os.getppid() != parent:  # it died before the line above could tie us to it
             sys.exit("the parent is gone")
     os.execv(args[0], args)
 

@@ -7,19 +7,17 @@ import secrets
 import shutil
 import signal
 import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 from urllib.parse import quote
 
-from farthing_kit.local.process import ChildProcess, LocalError, Probe, Spec, free_port
+from farthing_kit.local.process import ChildProcess, LocalError, Probe, Spec, free_port, launched
 from farthing_kit.local.wheels import program
 
 USER: Final = "farthing"
 PASSWORD_FILE: Final = "password"
 _NOBODY: Final = 65534
-_LAUNCH: Final = Path(__file__).with_name("launch.py")
 _READY_LINE: Final = 7  # of postmaster.pid: "ready" once connections are taken
 _INITDB_TIMEOUT_S: Final = 60
 
@@ -46,7 +44,7 @@ class Postgres:
             "unix_socket_directories": "",
             "max_connections": "100",
             "shared_buffers": "64MB",
-            **({} if self._durable else {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}),
+            **({} if self._durable else {"fsync": "off", "full_page_writes": "off"}),
         }
         flags = [part for name, value in options.items() for part in ("-c", f"{name}={value}")]
         return [self._postgres, "-D", str(self._data), *flags]
@@ -92,7 +90,7 @@ class Postgres:
         argv = [self._initdb, "-D", str(self._data), "-U", USER, "--auth=scram-sha-256", "--encoding=UTF8"]
         argv += ["--locale=C.UTF-8", f"--pwfile={self.password_file}", *(() if self._durable else ("--no-sync",))]
         done = subprocess.run(
-            [sys.executable, "-I", "-S", str(_LAUNCH), *self._as_user, *argv],
+            launched(argv, self._as_user),
             capture_output=True,
             timeout=_INITDB_TIMEOUT_S,
             check=False,

@@ -71,7 +71,7 @@ class ChildProcess:
         self.spec.log.parent.mkdir(parents=True, exist_ok=True)
         with self.spec.log.open("ab") as log:
             self._popen = subprocess.Popen(
-                [sys.executable, "-I", "-S", str(_LAUNCH), *self.spec.as_user, *map(str, self.spec.argv)],
+                launched(self.spec.argv, self.spec.as_user),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -139,6 +139,11 @@ class ChildProcess:
         except OSError:
             return "(no log)"
         return " | ".join(text.strip().splitlines()[-5:]) or "(empty log)"
+
+
+def launched(argv: Sequence[str], as_user: Sequence[str] = ()) -> list[str]:
+    """The command that runs `argv` as a child which dies with this process."""
+    return [sys.executable, "-I", "-S", str(_LAUNCH), str(os.getpid()), *as_user, *map(str, argv)]
 
 
 async def _holds(ready: Probe) -> bool:

@@ -1,0 +1,187 @@
+"""What the kit costs a call: bare grpc.aio echo against the same echo with kit server and kit client, in one run.
+
+    python libs/kit/bench/overhead.py [--seconds 3] [--rounds 5] [--write]
+
+Every variant has its server in a process of its own, and the rounds are interleaved, so that a busy machine hits all of
+them alike. Compare the ratios, not the milliseconds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import grpc
+import grpc.aio
+from google.protobuf.wrappers_pb2 import StringValue
+from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
+
+from farthing_kit import client, telemetry
+from farthing_kit.context import ContextSigner
+from farthing_kit.local.process import ChildProcess, Spec, free_port, tcp_open
+from farthing_kit.server import Server
+from farthing_kit.settings import ServiceSettings
+from farthing_kit.telemetry import Telemetry
+from farthing_kit.testing.echo import EchoServicer, EchoStub, add_EchoServicer_to_server, echo_service
+from farthing_kit.testing.server import tenant_context
+from farthing_kit.testing.settings import TEST_SECRET, settings
+
+PAYLOAD = StringValue(value="x" * 500)
+VARIANTS = ("bare", "kit", "kit_traced")
+RESULT = Path(__file__).parents[3] / "bench" / "results" / "kit_overhead.json"
+
+
+class Nowhere(SpanExporter):
+    """Takes spans through the whole batch pipeline and throws them away."""
+
+    def export(self, spans: Any) -> SpanExportResult:
+        kept: list[ReadableSpan] = list(spans)
+        return SpanExportResult.SUCCESS if kept else SpanExportResult.FAILURE
+
+    def shutdown(self) -> None:
+        pass
+
+
+def telemetry_of(variant: str) -> Telemetry:
+    return telemetry.with_exporter("bench", Nowhere()) if variant == "kit_traced" else Telemetry("bench")
+
+
+async def serve(variant: str, port: int) -> None:
+    if variant == "bare":
+        server = grpc.aio.server()
+        add_EchoServicer_to_server(EchoServicer(), server)
+        server.add_insecure_port(f"127.0.0.1:{port}")
+        await server.start()
+        await server.wait_for_termination()
+        return
+    config = settings(ServiceSettings, bind=f"127.0.0.1:{port}", max_concurrent=1000)
+    signer = ContextSigner(TEST_SECRET)
+    await Server([echo_service()], settings=config, telemetry=telemetry_of(variant), verifier=signer).start()
+    await asyncio.Event().wait()
+
+
+def channel(variant: str, port: int) -> Any:
+    address = f"127.0.0.1:{port}"
+    if variant == "bare":
+        return grpc.aio.insecure_channel(address)
+    signer = ContextSigner(TEST_SECRET)
+    return client.channel(address, telemetry=telemetry_of(variant), signer=signer, identity=tenant_context())
+
+
+async def latencies(stub: EchoStub, seconds: float, in_flight: int) -> tuple[list[float], float]:
+    found: list[float] = []
+    end = time.perf_counter() + seconds
+
+    async def caller() -> None:
+        while (start := time.perf_counter()) < end:
+            await stub.Say(PAYLOAD, timeout=5)
+            found.append(time.perf_counter() - start)
+
+    begin = time.perf_counter()
+    await asyncio.gather(*(caller() for _ in range(in_flight)))
+    return found, len(found) / (time.perf_counter() - begin)
+
+
+async def stream_rate(stub: EchoStub, messages: int) -> float:
+    start = time.perf_counter()
+    count = 0
+    async for _ in stub.Repeat(StringValue(value="x" * messages), timeout=60):
+        count += 1
+    assert count == messages
+    return count / (time.perf_counter() - start)
+
+
+async def measure(ports: dict[str, int], seconds: float, rounds: int) -> dict[str, float]:
+    samples: dict[str, list[float]] = {variant: [] for variant in VARIANTS}
+    rates: dict[str, list[float]] = {variant: [] for variant in VARIANTS}
+    streams: dict[str, list[float]] = {variant: [] for variant in VARIANTS}
+    for round_number in range(rounds + 1):
+        for variant in VARIANTS:
+            async with channel(variant, ports[variant]) as made:
+                stub = EchoStub(made)
+                one, _ = await latencies(stub, seconds / 3, 1)
+                _, rate = await latencies(stub, seconds / 3, 32)
+                stream = await stream_rate(stub, 3_000)
+            if round_number:  # the first warms up
+                samples[variant] += one
+                rates[variant].append(rate)
+                streams[variant].append(stream)
+    return figures(samples, rates, streams)
+
+
+def figures(
+    samples: dict[str, list[float]], rates: dict[str, list[float]], streams: dict[str, list[float]]
+) -> dict[str, float]:
+    found: dict[str, float] = {}
+    for variant in VARIANTS:
+        ordered = sorted(samples[variant])
+        found[f"{variant}_p50_ms"] = round(statistics.median(ordered) * 1000, 3)
+        found[f"{variant}_p99_ms"] = round(ordered[int(len(ordered) * 0.99)] * 1000, 3)
+        found[f"{variant}_rps_c32"] = round(statistics.median(rates[variant]))
+        found[f"{variant}_stream_msgs_per_s"] = round(statistics.median(streams[variant]))
+    for variant in VARIANTS[1:]:
+        found[f"{variant}_p50_ratio"] = round(found[f"{variant}_p50_ms"] / found["bare_p50_ms"], 3)
+        found[f"{variant}_rps_ratio"] = round(found[f"{variant}_rps_c32"] / found["bare_rps_c32"], 3)
+    return found
+
+
+async def run(seconds: float, rounds: int, write: bool) -> None:
+    ports = {variant: free_port() for variant in VARIANTS}
+    log = Path(os.devnull)
+    children = []
+    try:
+        for variant, port in ports.items():
+            argv = [sys.executable, __file__, "--serve", variant, "--port", str(port)]
+            children.append(await ChildProcess(Spec(variant, argv, log)).start(tcp_open(port)))
+        found = await measure(ports, seconds, rounds)
+    finally:
+        for child in children:
+            await child.stop()
+    report(found, write)
+
+
+def report(found: dict[str, float], write: bool) -> None:
+    commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False).stdout.strip()
+    result = {
+        "bench": "kit_overhead",
+        "commit": commit,
+        "date": datetime.now(UTC).date().isoformat(),
+        "machine": f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}",
+        "seed": 0,
+        "figures": found,
+        "notes": "500 B unary echo at 1 and 32 in flight, stream of 3,000 messages; client and server on one machine.",
+    }
+    text = json.dumps(result, indent=2)
+    print(text)
+    if write:
+        RESULT.parent.mkdir(parents=True, exist_ok=True)
+        RESULT.write_text(text + "\n")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--seconds", type=float, default=3.0, help="a variant takes in each round")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--write", action="store_true", help=f"write {RESULT.name}")
+    parser.add_argument("--serve", choices=VARIANTS, help=argparse.SUPPRESS)
+    parser.add_argument("--port", type=int, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.serve:
+        asyncio.run(serve(args.serve, args.port))
+    else:
+        asyncio.run(run(args.seconds, args.rounds, args.write))
+
+
+if __name__ == "__main__":
+    main()
