@@ -1,0 +1,1 @@
+"""The models behind the ports, on ONNX Runtime."""

@@ -1,0 +1,1 @@
+"""What a prompt needs, as pure rules: values in, values out."""
