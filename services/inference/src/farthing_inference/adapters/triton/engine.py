@@ -45,11 +45,11 @@ class TritonEngine:
         dialect = DIALECTS[placement.model.adapter]
         span = CallSpan(self._telemetry, placement, sampling, self._clock)
         call = self._channels.stub(placement.server).ModelStreamInfer(timeout=timeout_s, metadata=span.metadata())
-        stream = InferStream(call, placement.model.context_tokens)
+        stream = InferStream(call, placement.model.context_tokens, self._patience)
         tally = Tally()
         try:
             await stream.send(_request(placement, prompt, sampling, dialect))
-            async for response in stream.responses(self._patience):
+            async for response in stream:
                 progress = tally.add(dialect.read(response))
                 span.progress(progress)
                 if progress.finish is not None:

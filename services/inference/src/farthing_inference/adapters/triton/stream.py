@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -29,31 +29,39 @@ class Patience:
 
 
 class InferStream:
-    """Failures come out as what they mean: ServerFailure, PromptTooLarge, DeadlineExceeded."""
+    """Send once, then iterate over the responses that hold outputs. Failures come out as what they mean: ServerFailure,
+    PromptTooLarge, DeadlineExceeded."""
 
-    def __init__(self, call: Any, context_tokens: int) -> None:
+    def __init__(self, call: Any, context_tokens: int, patience: Patience) -> None:
         self._call = call
         self._context_tokens = context_tokens
+        self._patience = patience
+        self._begun = False
+        self._final = False
 
     async def send(self, request: Any) -> None:
         """Send the request, and say that no other follows."""
         # The call may be over already (connection refused): then the first read says why.
-        with _translated(), contextlib.suppress(asyncio.InvalidStateError):
-            await self._call.write(request)
-            await self._call.done_writing()
+        async with _within(self._patience.first_s):
+            with contextlib.suppress(asyncio.InvalidStateError):
+                await self._call.write(request)
+                await self._call.done_writing()
 
-    async def responses(self, patience: Patience) -> AsyncIterator[Any]:
-        """Every ModelInferResponse that holds outputs."""
-        limit_s = patience.first_s
-        while (message := await self._read(limit_s)) is not grpc.aio.EOF:
+    def __aiter__(self) -> InferStream:
+        return self
+
+    async def __anext__(self) -> Any:
+        while not self._final:
+            message = await self._read()
+            if message is grpc.aio.EOF:
+                break
             if message.error_message:
                 raise failures.of_text(message.error_message, self._context_tokens)
-            limit_s = patience.next_s
-            response = message.infer_response
-            if response.outputs:
-                yield response
-            if _is_final(response):
-                return
+            self._begun = True
+            self._final = _is_final(message.infer_response)
+            if message.infer_response.outputs:
+                return message.infer_response
+        raise StopAsyncIteration
 
     async def finish(self) -> None:
         """Let Triton close the stream of a complete answer by itself, so that it does not count as cancelled there."""
@@ -66,19 +74,19 @@ class InferStream:
         """Stop the model, at once. Does nothing to a call that is over."""
         self._call.cancel()
 
-    async def _read(self, limit_s: float) -> Any:
-        try:
-            with _translated():
-                async with asyncio.timeout(limit_s):
-                    return await self._call.read()
-        except TimeoutError:
-            raise ServerStalled("silent for too long") from None
+    async def _read(self) -> Any:
+        async with _within(self._patience.next_s if self._begun else self._patience.first_s):
+            return await self._call.read()
 
 
-@contextlib.contextmanager
-def _translated() -> Iterator[None]:
+@contextlib.asynccontextmanager
+async def _within(limit_s: float) -> AsyncIterator[None]:
+    """Bounds a wait, and says what its failure means."""
     try:
-        yield
+        async with asyncio.timeout(limit_s):
+            yield
+    except TimeoutError:
+        raise ServerStalled("silent for too long") from None
     except grpc.aio.AioRpcError as error:
         raise failures.of_rpc(error) from None
 
