@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
@@ -188,6 +189,7 @@ async def test_a_redis_that_is_away_is_said_and_health_follows(nats_url: str) ->
             CacheServiceStub(channel).Lookup(pb.LookupRequest(key=KEY)), Reason.ERROR_REASON_STORE_UNAVAILABLE
         )
         assert error.retry_after_s is not None
-        async for state in HealthStub(channel).Watch(HealthCheckRequest(), timeout=5):
+        health: Any = HealthStub(channel)
+        async for state in health.Watch(HealthCheckRequest(), timeout=5):
             if state.status == HealthCheckResponse.NOT_SERVING:
                 break

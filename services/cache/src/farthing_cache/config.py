@@ -15,6 +15,7 @@ DAY = timedelta(days=1)
 class CacheSettings(ServiceSettings):
     """Read from FARTHING_CACHE_<FIELD>, else FARTHING_<FIELD>."""
 
+    bind: str = setting("127.0.0.1:8083", doc="address that the gRPC server listens on; port 0 takes a free one")
     redis_url: str = setting("redis://127.0.0.1:6379/0", doc="where answers are kept: redis://, rediss:// or unix://")
     nats_url: str = setting("nats://127.0.0.1:4222", doc="where gateways are told what to forget")
     redis_timeout_ms: int = setting(

@@ -10,7 +10,7 @@ from farthing_gateway.app.request import Request
 from farthing_gateway.domain.answer import Answer
 from farthing_gateway.domain.events import Part
 from farthing_gateway.domain.model import CacheLevel, FinishReason
-from farthing_gateway.domain.nearcache import NearCache
+from farthing_gateway.domain.nearcache import NearCache, Ticket
 from farthing_gateway.ports import AnswerCache, Found, InvalidationLine, Observer
 from farthing_kit.clock import Clock
 from farthing_kit.errors import FarthingError
@@ -39,6 +39,11 @@ class Memory:
             self._era = era
             self.near.clear()
         return era is not None
+
+    def ticket(self, org: str) -> Ticket:
+        """Proof of this moment, for an answer that is going to be looked for."""
+        self.usable()
+        return self.near.ticket(org)
 
 
 @dataclass(frozen=True)

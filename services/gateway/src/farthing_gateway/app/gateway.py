@@ -75,7 +75,7 @@ class Gateway:
             question=question,
             key=cache_key(question, policy.version),
             cache_use=cache_use(question, policy),
-            near_ticket=self.way.caches.memory.near.ticket(principal.org),
+            near_ticket=self.way.caches.memory.ticket(principal.org),
             reservation_id=request_id if claim is None else claim.reservation_id,
             arrived_s=arrived_s,
         )

@@ -11,6 +11,7 @@ from farthing_gateway.app.request import Request
 from farthing_gateway.domain import costs
 from farthing_gateway.domain.answer import Answer
 from farthing_gateway.domain.claims import WINDOW_S, Claim, Claims, State
+from farthing_gateway.domain.errors import WorkerLost
 from farthing_gateway.domain.events import Decision, Delta, Event, Final
 from farthing_gateway.domain.model import CacheLevel
 from farthing_gateway.domain.nearcache import NearCache
@@ -43,7 +44,7 @@ class Idempotency:
             return None
         answer = self.answers.get(org, claim.request_id, self.clock.monotonic())
         if answer is None:
-            self.claims.rerun(claim)
+            claim.begin_again(charged=True)
             return None
         return _repeated(claim.request_id, answer)
 
@@ -51,19 +52,32 @@ class Idempotency:
         """The events of a claimed request, remembered on their way."""
         ticket = self.answers.ticket(request.org)
         told: list[Event] = []
+        claim_state = State.FAILED
         try:
             async with aclosing(events):
                 async for event in events:
                     told.append(event)
-                    if isinstance(event, Final):
-                        self.claims.finish(claim, done=True)
-                        if not request.question.cache_control.no_store:
-                            answer = _answer(told, self.clock.now())
-                            self.answers.put(ticket, claim.request_id, answer, self.clock.monotonic(), WINDOW_S)
+                    claim_state = _state_after(event, claim_state)
+                    if isinstance(event, Final) and not request.question.cache_control.no_store:
+                        answer = _answer(told, self.clock.now())
+                        self.answers.put(ticket, claim.request_id, answer, self.clock.monotonic(), WINDOW_S)
                     yield event
+        except WorkerLost:
+            claim_state = State.FAILED
+            raise
         finally:
-            if claim.state is State.RUNNING:
-                self.claims.finish(claim, done=False)
+            claim.state = claim_state
+
+
+def _state_after(event: Event, before: State) -> State:
+    """What the request is worth if nothing comes after this event."""
+    match event:
+        case Final():
+            return State.DONE
+        case Delta():
+            return State.BROKEN_OFF
+        case Decision():
+            return before
 
 
 def _answer(told: list[Event], now: datetime) -> Answer:

@@ -19,24 +19,34 @@ class State(Enum):
 
     RUNNING = auto()
     FAILED = auto()
+    """Ended without an answer, and nothing was charged."""
+    BROKEN_OFF = auto()
+    """Ended without its end, and what had been generated may be charged."""
     DONE = auto()
 
 
 @dataclass(slots=True)
 class Claim:
-    """One idempotency key of one organisation. `attempt` counts the calls that ran under it, from 1."""
+    """One idempotency key of one organisation, and the call that runs or ran under it."""
 
-    request_id: str
+    base_id: str
     body: bytes
     started_s: float
+    request_id: str
+    reservation_id: str
     state: State = State.RUNNING
     attempt: int = 1
 
-    @property
-    def reservation_id(self) -> str:
-        """A retry may choose another model than the first attempt, so it reserves anew; the first attempt reserves
-        under the request id itself, so that twins on two gateways meet in accounting."""
-        return self.request_id if self.attempt == 1 else f"{self.request_id}.{self.attempt}"
+    def begin_again(self, *, charged: bool) -> None:
+        """Another attempt runs. It may choose another model, so it reserves anew. If the one before may have been
+        charged, it keeps that one's request id, under which the ledger books but once; the queue refuses an id that it
+        has seen for two minutes, so if nothing was charged, a new id gets the attempt through at once."""
+        self.state = State.RUNNING
+        self.attempt += 1
+        if charged:
+            self.reservation_id = f"{self.request_id}-{self.attempt}"
+        else:
+            self.request_id = self.reservation_id = f"{self.base_id}-{self.attempt}"
 
 
 class Claims:
@@ -59,23 +69,16 @@ class Claims:
         key, body = (org, prompt.idempotency_key), body_digest(prompt)
         known = self._claims.get(key)
         if known is None:
-            known = self._claims[key] = Claim(derived_request_id(org, prompt.idempotency_key, now_s), body, now_s)
+            derived = derived_request_id(org, prompt.idempotency_key, now_s)
+            known = self._claims[key] = Claim(derived, body, now_s, request_id=derived, reservation_id=derived)
             return known
         if known.body != body:
             raise idempotency_mismatch()
         if known.state is State.RUNNING:
             raise in_progress()
-        if known.state is State.FAILED:
-            known.state, known.attempt = State.RUNNING, known.attempt + 1
+        if known.state is not State.DONE:
+            known.begin_again(charged=known.state is State.BROKEN_OFF)
         return known
-
-    def rerun(self, claim: Claim) -> None:
-        """The finished request must run again: its answer is no longer at hand."""
-        claim.state, claim.attempt = State.RUNNING, claim.attempt + 1
-
-    def finish(self, claim: Claim, *, done: bool) -> None:
-        """The request ended: with an answer, or in a way that allows another attempt."""
-        claim.state = State.DONE if done else State.FAILED
 
     def _expire(self, now_s: float) -> None:
         while self._claims:

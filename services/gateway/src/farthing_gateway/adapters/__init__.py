@@ -1,0 +1,1 @@
+"""The other services, NATS and telemetry behind the ports of the gateway."""

@@ -1,0 +1,69 @@
+"""Values of the gateway as shared messages of the mesh, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from enum import IntEnum
+from typing import TypeVar
+
+from farthing.type.v1.model_pb2 import ChatMessage, ChatRole
+from farthing.type.v1.model_pb2 import Sampling as SamplingMessage
+from farthing.type.v1.model_pb2 import Tier as TierMessage
+from farthing.type.v1.usage_pb2 import Quote as QuoteMessage
+from farthing_gateway.domain.catalogue import Quote
+from farthing_gateway.domain.model import Tier
+from farthing_gateway.domain.prompt import Message, Sampling
+from farthing_kit.wire import prices_from_message, prices_to_message
+
+E = TypeVar("E", bound=IntEnum)
+
+
+def known(kind: type[E], number: int, otherwise: E) -> E:
+    """The member with that number; a number of a newer contract is `otherwise`."""
+    try:
+        return kind(number)
+    except ValueError:
+        return otherwise
+
+
+def tier_to_message(tier: Tier) -> TierMessage.ValueType:
+    """The numbers are the same."""
+    return TierMessage.ValueType(tier)
+
+
+def messages_to_messages(messages: Iterable[Message]) -> list[ChatMessage]:
+    """A conversation for a peer."""
+    return [ChatMessage(role=ChatRole.ValueType(message.role), content=message.content) for message in messages]
+
+
+def sampling_to_message(sampling: Sampling) -> SamplingMessage:
+    """Sampling with every field set."""
+    return SamplingMessage(
+        max_output_tokens=sampling.max_output_tokens,
+        temperature=sampling.temperature,
+        top_p=sampling.top_p,
+        seed=sampling.seed,
+        stop=sampling.stop,
+    )
+
+
+def quote_to_message(quote: Quote) -> QuoteMessage:
+    """A quote for the books."""
+    return QuoteMessage(
+        price_version=quote.price_version,
+        model=quote.model,
+        prices=prices_to_message(quote.prices),
+        counterfactual_model=quote.counterfactual_model,
+        counterfactual_prices=prices_to_message(quote.counterfactual_prices),
+    )
+
+
+def quote_from_message(message: QuoteMessage) -> Quote:
+    """A quote that accounting gave."""
+    return Quote(
+        price_version=message.price_version,
+        model=message.model,
+        prices=prices_from_message(message.prices, "quote.prices"),
+        counterfactual_model=message.counterfactual_model,
+        counterfactual_prices=prices_from_message(message.counterfactual_prices, "quote.counterfactual_prices"),
+    )

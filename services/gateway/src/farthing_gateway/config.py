@@ -1,0 +1,56 @@
+"""The settings of the gateway."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from farthing_kit.config import setting
+from farthing_kit.settings import ServiceSettings
+
+
+@dataclass(frozen=True, kw_only=True)
+class GatewaySettings(ServiceSettings):
+    """Read from FARTHING_GATEWAY_<FIELD>, else FARTHING_<FIELD>."""
+
+    bind: str = setting("127.0.0.1:8081", doc="address that the gRPC server listens on; port 0 takes a free one")
+    default_deadline_ms: int = setting(120_000, doc="deadline of calls that come without one", min=1)
+
+    # Peers
+    accounting_target: str = setting("127.0.0.1:8086", doc="address of accounting")
+    cache_target: str = setting("127.0.0.1:8083", doc="address of the cache")
+    classifier_target: str = setting("127.0.0.1:8082", doc="address of the classifier")
+    scheduler_target: str = setting("127.0.0.1:8084", doc="address of the scheduler")
+    inference_target: str = setting("127.0.0.1:8085", doc="address of inference")
+    nats_url: str = setting("nats://127.0.0.1:4222", doc="where invalidations are heard and usage is published")
+
+    # How long each of them may take before the request goes on without it, or fails
+    accounting_timeout_ms: int = setting(1000, doc="budget of Authorize, Reserve, Release and ListPrices", min=1)
+    look_up_timeout_ms: int = setting(100, doc="budget of a look-up in the cache; longer is a miss", min=1)
+    store_timeout_ms: int = setting(1000, doc="budget of keeping an answer, after the caller has it", min=1)
+    analyze_timeout_ms: int = setting(250, doc="budget of the classifier; longer means the default tier", min=1)
+    analyze_hedge_ms: int = setting(5, doc="head start of the look-up before the classifier is asked as well", min=0)
+    list_timeout_ms: int = setting(2000, doc="budget of listing pools", min=1)
+
+    # Routing
+    small_below: float = setting(0.35, doc="complexity below which the small tier answers", min=0.0, max=1.0)
+    medium_below: float = setting(0.70, doc="complexity below which the medium tier answers", min=0.0, max=1.0)
+    unsure_above: float = setting(0.95, doc="uncertainty above which the default tier answers", min=0.0, max=1.0)
+    catalogue_refresh_ms: int = setting(10_000, doc="how old models and prices may get", min=100)
+
+    # Memory
+    near_cache_bytes: int = setting(64 * 1024 * 1024, doc="size of the near cache", min=0)
+    near_cache_entry_bytes: int = setting(256 * 1024, doc="largest entry of the near cache", min=0)
+    near_cache_ttl_ms: int = setting(30_000, doc="longest life of an entry of the near cache", min=0)
+    keys: int = setting(10_000, doc="API keys remembered, and as many refused ones", min=1)
+    key_stale_ms: int = setting(300_000, doc="how long a key serves after its time while accounting is away", min=0)
+    key_refused_ms: int = setting(2_000, doc="how long a refused key is refused without asking again", min=0)
+    idempotency_keys: int = setting(100_000, doc="idempotency keys remembered, for 24 hours", min=1)
+    idempotency_bytes: int = setting(16 * 1024 * 1024, doc="answers remembered for repetitions", min=0)
+    grace_quiet_ms: int = setting(30_000, doc="how long accounting must answer before an outage counts as over", min=0)
+    background_limit: int = setting(256, doc="stores and releases under way at once; more are dropped", min=1)
+    background_ms: int = setting(2_000, doc="budget of each store and release, after the caller has its answer", min=1)
+
+    # Usage events of answers from a cache
+    outbox_dir: Path = setting(Path(".farthing/gateway/outbox"), doc="folder of the outbox, of this process alone")
+    outbox_fsync: bool = setting(False, doc="usage survives a power cut too, for 1 to 5 ms a request")

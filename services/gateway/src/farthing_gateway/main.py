@@ -1,0 +1,163 @@
+"""The composition root of the gateway."""
+
+from __future__ import annotations
+
+import secrets
+import sys
+from dataclasses import dataclass
+
+from nats.aio.client import Client
+
+from farthing.gateway.v1.gateway_service_pb2_grpc import add_GatewayServiceServicer_to_server
+from farthing_gateway.adapters import accounting, classifier, inference
+from farthing_gateway.adapters.accounting import GrpcAccounting
+from farthing_gateway.adapters.cache import GrpcCache
+from farthing_gateway.adapters.classifier import GrpcClassifier
+from farthing_gateway.adapters.inference import GrpcPools
+from farthing_gateway.adapters.invalidation import NatsInvalidation
+from farthing_gateway.adapters.observer import TelemetryObserver
+from farthing_gateway.adapters.scheduler import GrpcScheduler
+from farthing_gateway.adapters.usage import OutboxUsageBook
+from farthing_gateway.app.admissions import Admissions
+from farthing_gateway.app.authentication import Authentication
+from farthing_gateway.app.background import Background
+from farthing_gateway.app.caches import Caches, Memory
+from farthing_gateway.app.gateway import Gateway
+from farthing_gateway.app.idempotency import Idempotency
+from farthing_gateway.app.judgement import Judgement
+from farthing_gateway.app.models import Models
+from farthing_gateway.app.one_request import OneRequest
+from farthing_gateway.config import GatewaySettings
+from farthing_gateway.domain.acceptance import Limits
+from farthing_gateway.domain.claims import WINDOW_S, Claims
+from farthing_gateway.domain.grace import Grace
+from farthing_gateway.domain.grants import Grants
+from farthing_gateway.domain.nearcache import NearCache
+from farthing_gateway.domain.routing import Thresholds
+from farthing_gateway.handler import GatewayHandler
+from farthing_gateway.ports import UsageBook
+from farthing_kit import nats
+from farthing_kit.lifecycle import Process, run
+from farthing_kit.outbox import open_outbox
+from farthing_kit.server import ANYONE, Service
+
+SERVICE = "farthing.gateway.v1.GatewayService"
+GatewayProcess = Process[GatewaySettings]
+
+
+@dataclass(frozen=True)
+class Peers:
+    """The other services, as the gateway needs them."""
+
+    accounting: GrpcAccounting
+    cache: GrpcCache
+    classifier: GrpcClassifier
+    scheduler: GrpcScheduler
+    pools: GrpcPools
+    usage: UsageBook
+
+
+@dataclass(frozen=True)
+class Memories:
+    """What this process remembers. All of it is bounded, and none of it is the truth."""
+
+    near: Memory
+    grants: Grants
+    claims: Claims
+    repetitions: NearCache
+
+
+async def build(process: GatewayProcess) -> None:
+    """Peers, memories, the catalogue, the way of a request, the service."""
+    client = await process.enter(nats.connect(process.settings.nats_url, name="gateway", telemetry=process.telemetry))
+    usage = await _usage(process, client)
+    peers = _peers(process, usage)
+    memories = await _memories(process, client)
+    models = _models(process, peers)
+    gateway = _gateway(process, peers, memories, models)
+    process.serve(Service(SERVICE, add_GatewayServiceServicer_to_server, GatewayHandler(gateway), roles=ANYONE))
+
+
+def _peers(process: GatewayProcess, usage: UsageBook) -> Peers:
+    settings = process.settings
+    seconds = 1 / 1000
+    books = process.channel(settings.accounting_target, retry=accounting.RETRIED)
+    judge = process.channel(settings.classifier_target, retry=classifier.RETRIED)
+    pools = process.channel(settings.inference_target, retry=inference.RETRIED)
+    return Peers(
+        accounting=GrpcAccounting(books, timeout_s=settings.accounting_timeout_ms * seconds),
+        cache=GrpcCache(
+            process.channel(settings.cache_target),
+            look_up_timeout_s=settings.look_up_timeout_ms * seconds,
+            store_timeout_s=settings.store_timeout_ms * seconds,
+        ),
+        classifier=GrpcClassifier(judge, timeout_s=settings.analyze_timeout_ms * seconds),
+        scheduler=GrpcScheduler(process.channel(settings.scheduler_target)),
+        pools=GrpcPools(pools, timeout_s=settings.list_timeout_ms * seconds),
+        usage=usage,
+    )
+
+
+async def _usage(process: GatewayProcess, client: Client) -> UsageBook:
+    settings = process.settings
+    outbox = open_outbox(settings.outbox_dir, client.jetstream(), process.telemetry, fsync=settings.outbox_fsync)
+    return OutboxUsageBook(await process.enter(outbox))
+
+
+async def _memories(process: GatewayProcess, client: Client) -> Memories:
+    settings = process.settings
+    near = NearCache(
+        max_bytes=settings.near_cache_bytes,
+        max_entry_bytes=settings.near_cache_entry_bytes,
+        time_to_live_s=settings.near_cache_ttl_ms / 1000,
+    )
+    repetitions = NearCache(
+        max_bytes=settings.idempotency_bytes, max_entry_bytes=settings.idempotency_bytes, time_to_live_s=WINDOW_S
+    )
+    grants = Grants(limit=settings.keys, stale_s=settings.key_stale_ms / 1000, refusal_s=settings.key_refused_ms / 1000)
+    line = NatsInvalidation(client, grants, (near, repetitions))
+    await line.listen(process.telemetry)
+    return Memories(Memory(near, line), grants, Claims(limit=settings.idempotency_keys), repetitions)
+
+
+def _models(process: GatewayProcess, peers: Peers) -> Models:
+    refresh_s = process.settings.catalogue_refresh_ms / 1000
+    models = Models(peers.pools, peers.accounting, clock=process.clock, refresh_s=refresh_s, log=process.log)
+    process.start("catalogue", models.refresh_forever())
+    return models
+
+
+def _gateway(process: GatewayProcess, peers: Peers, memories: Memories, models: Models) -> Gateway:
+    settings, clock = process.settings, process.clock
+    observer = TelemetryObserver(process.telemetry.metrics)
+    background = Background(limit=settings.background_limit, timeout_s=settings.background_ms / 1000, log=process.log)
+    process.on_close(background.drain)
+    way = OneRequest(
+        caches=Caches(memories.near, peers.cache, background, clock, observer),
+        judgement=Judgement(peers.classifier, hedge_s=settings.analyze_hedge_ms / 1000),
+        models=models,
+        thresholds=Thresholds(settings.small_below, settings.medium_below, settings.unsure_above),
+        admissions=Admissions(peers.accounting, Grace(quiet_s=settings.grace_quiet_ms / 1000), background, clock),
+        scheduler=peers.scheduler,
+        usage=peers.usage,
+        observer=observer,
+        clock=clock,
+    )
+    return Gateway(
+        authentication=Authentication(peers.accounting, memories.grants, clock, salt=secrets.token_bytes(32)),
+        limits=Limits(),
+        idempotency=Idempotency(memories.claims, memories.repetitions, clock),
+        way=way,
+        models=models,
+        observer=observer,
+        clock=clock,
+    )
+
+
+def main() -> int:
+    """Run until stopped; the exit code."""
+    return run("gateway", GatewaySettings, build)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,129 @@
+"""Prompts, events and models as messages of farthing.gateway.v1."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from google.protobuf.duration_pb2 import Duration
+
+from farthing.gateway.v1 import gateway_service_pb2 as pb
+from farthing.type.v1.model_pb2 import CacheLevel, FinishReason, Task, Tier
+from farthing.type.v1.model_pb2 import Sampling as SamplingMessage
+from farthing_gateway.domain.analysis import Analysis
+from farthing_gateway.domain.catalogue import Catalogue
+from farthing_gateway.domain.events import Decision, Degradation, Delta, Event, Final
+from farthing_gateway.domain.prompt import AskedSampling, CacheControl, Message, Prompt
+from farthing_kit.wire import money_to_message, prices_to_message, usage_to_message
+
+_NOT_ASKED = AskedSampling()
+_NO_CONTROL = CacheControl()
+
+
+def prompt_from_message(message: pb.Prompt) -> Prompt:
+    """The prompt as it came, unchecked."""
+    return Prompt(
+        messages=tuple(Message(each.role, each.content) for each in message.messages),
+        sampling=_sampling(message.sampling) if message.HasField("sampling") else _NOT_ASKED,
+        tier=message.tier,
+        model=message.model,
+        cache_control=_cache_control(message.cache_control) if message.HasField("cache_control") else _NO_CONTROL,
+        priority=message.priority,
+        tags=dict(message.tags),
+        idempotency_key=message.idempotency_key,
+    )
+
+
+def event_to_message(event: Event) -> pb.GenerateResponse:
+    """One message of the stream."""
+    match event:
+        case Decision():
+            return pb.GenerateResponse(decision=decision_to_message(event))
+        case Delta():
+            return pb.GenerateResponse(delta=pb.Delta(text=event.text))
+        case Final():
+            return pb.GenerateResponse(final=final_to_message(event))
+
+
+def decision_to_message(decision: Decision) -> pb.Decision:
+    """What was decided."""
+    return pb.Decision(
+        request_id=decision.request_id,
+        cache_level=CacheLevel.ValueType(decision.cache_level),
+        similarity=decision.similarity,
+        tier=Tier.ValueType(decision.tier),
+        model=decision.model,
+        quantization=decision.quantization,
+        pool=decision.pool,
+        analysis=_analysis(decision.analysis) if decision.analysis is not None else None,
+        reservation_id=decision.reservation_id,
+        reserved=money_to_message(decision.reserved) if decision.reserved is not None else None,
+        explanation=decision.explanation,
+        degradations=[_degradation(degradation) for degradation in decision.degradations],
+    )
+
+
+def final_to_message(final: Final) -> pb.Final:
+    """How it ended."""
+    return pb.Final(
+        finish_reason=FinishReason.ValueType(final.finish_reason),
+        usage=usage_to_message(final.usage),
+        cost=money_to_message(final.costs.cost),
+        counterfactual_cost=money_to_message(final.costs.counterfactual),
+        saved=money_to_message(final.costs.saved),
+        time_to_first_token=_duration(final.time_to_first_token_s),
+        duration=_duration(final.duration_s),
+    )
+
+
+def catalogue_to_message(catalogue: Catalogue) -> pb.ListModelsResponse:
+    """The models, cheapest first, as the catalogue orders them."""
+    return pb.ListModelsResponse(
+        models=[
+            pb.Model(
+                name=model.name,
+                tier=Tier.ValueType(model.tier),
+                weights=model.weights,
+                quantization=model.quantization,
+                prices=prices_to_message(catalogue.prices[model.name].prices)
+                if model.name in catalogue.prices
+                else None,
+                available=model.available,
+                context_tokens=model.context_tokens,
+            )
+            for model in catalogue.models
+        ]
+    )
+
+
+def _sampling(message: SamplingMessage) -> AskedSampling:
+    return AskedSampling(
+        max_output_tokens=message.max_output_tokens if message.HasField("max_output_tokens") else None,
+        temperature=message.temperature if message.HasField("temperature") else None,
+        top_p=message.top_p if message.HasField("top_p") else None,
+        seed=message.seed,
+        stop=tuple(message.stop),
+    )
+
+
+def _cache_control(message: pb.CacheControl) -> CacheControl:
+    max_age = message.max_age.ToTimedelta() if message.HasField("max_age") else None
+    return CacheControl(message.no_cache, message.no_store, max_age)
+
+
+def _analysis(analysis: Analysis) -> pb.Analysis:
+    return pb.Analysis(
+        complexity=analysis.complexity,
+        task=Task.ValueType(analysis.task),
+        expected_output_tokens=analysis.expected_output_tokens,
+        uncertainty=analysis.uncertainty,
+    )
+
+
+def _degradation(degradation: Degradation) -> pb.Degradation:
+    return pb.Degradation(part=pb.Degradation.Part.ValueType(degradation.part), consequence=degradation.consequence)
+
+
+def _duration(seconds: float) -> Duration:
+    duration = Duration()
+    duration.FromTimedelta(timedelta(seconds=seconds))
+    return duration

@@ -1,0 +1,344 @@
+"""Ports of the gateway that truly work, in memory; `Mesh` puts them together."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+from farthing_gateway.app.admissions import Admissions
+from farthing_gateway.app.authentication import Authentication
+from farthing_gateway.app.background import Background
+from farthing_gateway.app.caches import Caches, Memory
+from farthing_gateway.app.gateway import Gateway
+from farthing_gateway.app.idempotency import Idempotency
+from farthing_gateway.app.judgement import Judgement
+from farthing_gateway.app.models import Models
+from farthing_gateway.app.one_request import OneRequest
+from farthing_gateway.domain.acceptance import Limits
+from farthing_gateway.domain.analysis import Analysis
+from farthing_gateway.domain.answer import Answer
+from farthing_gateway.domain.cachekey import CacheKey
+from farthing_gateway.domain.catalogue import ModelPrice, Quote, ServedModel, catalogue
+from farthing_gateway.domain.claims import Claims
+from farthing_gateway.domain.errors import key_invalid
+from farthing_gateway.domain.events import Decision, Delta, Event, Final
+from farthing_gateway.domain.grace import Grace
+from farthing_gateway.domain.grants import Grant, Grants
+from farthing_gateway.domain.model import CacheLevel, FinishReason, Task
+from farthing_gateway.domain.nearcache import NearCache
+from farthing_gateway.domain.prompt import Message, Prompt, Question
+from farthing_gateway.domain.routing import Thresholds
+from farthing_gateway.ports import (
+    CachedUse,
+    Chunk,
+    Finished,
+    Found,
+    Job,
+    Progress,
+    Reservation,
+    Started,
+)
+from farthing_kit.clock import Clock
+from farthing_kit.context import Principal, RequestContext, require_context
+from farthing_kit.errors import FarthingError, Unavailable
+from farthing_kit.money import cost
+from farthing_kit.telemetry import logs
+from farthing_kit.testing.clock import VirtualClock
+from farthing_kit.usage import TokenUsage
+from services.gateway.tests.values import MODELS, POLICY, PRICES, USAGE, policy
+
+AWAY = Unavailable("away")
+
+
+class Switch:
+    """A part that can be taken away: `error` is raised while it is set."""
+
+    def __init__(self) -> None:
+        self.error: FarthingError | None = None
+        self.calls = 0
+
+    def passed(self) -> None:
+        self.calls += 1
+        if self.error is not None:
+            raise self.error
+
+
+class FakeKeys(Switch):
+    """The KeyAuthority port: knows the keys it was given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.grants = {
+            "fk_acme": Grant(Principal("acme", "search", "u1", "k_acme"), POLICY, 60.0),
+            "fk_beta": Grant(Principal("beta", "", "", "k_beta"), POLICY, 60.0),
+        }
+
+    async def authorize(self, api_key: str) -> Grant:
+        self.passed()
+        if api_key not in self.grants:
+            raise key_invalid()
+        return self.grants[api_key]
+
+
+class FakeCache(Switch):
+    """The AnswerCache port: partitions by the current context's organisation."""
+
+    def __init__(self, clock: Clock) -> None:
+        super().__init__()
+        self._clock = clock
+        self.epochs: dict[str, int] = {}
+        self.entries: dict[tuple[str, int, CacheKey], Answer] = {}
+        self.gate = asyncio.Event()
+        self.gate.set()
+
+    async def look_up(self, key: CacheKey, max_age: timedelta | None) -> Found:
+        self.passed()
+        await self.gate.wait()
+        org = require_context().principal.org
+        epoch = self.epochs.setdefault(org, 1)
+        answer = self.entries.get((org, epoch, key))
+        if answer is None or not answer.is_younger_than(max_age, self._clock.now()):
+            return Found(epoch)
+        return Found(epoch, answer, timedelta(hours=1))
+
+    async def store(self, key: CacheKey, answer: Answer, epoch: int, time_to_live: timedelta) -> None:
+        self.passed()
+        org = require_context().principal.org
+        if self.epochs.get(org) == epoch:
+            self.entries[org, epoch, key] = answer
+
+
+class FakeClassifier(Switch):
+    """The Classifier port: says what it is told to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.analysis = Analysis(0.1, Task.QUESTION_ANSWERING, 20, 0.2, 9)
+        self.gate = asyncio.Event()
+        self.gate.set()
+
+    async def analyze(self, messages: tuple[Message, ...]) -> Analysis:
+        self.passed()
+        await self.gate.wait()
+        return self.analysis
+
+
+class FakeAdmission(Switch):
+    """The Admission port: holds what is reserved until it is released."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.held: dict[str, tuple[str, TokenUsage]] = {}
+        self.released: list[str] = []
+        self.lives_s: list[float] = []
+
+    async def reserve(self, reservation_id: str, model: str, estimate: TokenUsage, life_s: float) -> Reservation:
+        self.passed()
+        quote = quote_of(model)
+        self.held[reservation_id] = (model, estimate)
+        self.lives_s.append(life_s)
+        return Reservation(reservation_id, cost(estimate, quote.prices), quote)
+
+    async def release(self, reservation_id: str) -> None:
+        self.passed()
+        self.held.pop(reservation_id, None)
+        self.released.append(reservation_id)
+
+
+def quote_of(model: str) -> Quote:
+    """The quote of a model of the tests."""
+    quote = catalogue(MODELS, PRICES).quote(model)
+    assert quote is not None
+    return quote
+
+
+class FakeScheduler(Switch):
+    """The Scheduler port: answers in pieces; a test can stop it between two of them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.jobs: list[tuple[str, Job]] = []
+        self.steps: list[Progress | FarthingError] = [
+            Started("cpu-local", "INT4"),
+            Chunk("Par"),
+            Chunk("is."),
+            Finished(FinishReason.STOP, USAGE),
+        ]
+        self.stopped = 0
+        self.pause_after: int | None = None
+        self.paused = asyncio.Event()
+
+    async def generate(self, job: Job) -> AsyncGenerator[Progress]:
+        self.passed()
+        self.jobs.append((require_context().request_id, job))
+        told = 0
+        try:
+            for step in self.steps:
+                if isinstance(step, FarthingError):
+                    raise step
+                yield step
+                told += 1
+                if told == self.pause_after:
+                    self.paused.set()
+                    await asyncio.Event().wait()
+        finally:
+            self.stopped += told < len(self.steps)
+
+
+class FakeUsage(Switch):
+    """The UsageBook port."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.booked: list[CachedUse] = []
+
+    async def record(self, use: CachedUse) -> None:
+        self.passed()
+        self.booked.append(use)
+
+
+class FakePools(Switch):
+    """The Pools port."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.models = MODELS
+
+    async def list_models(self) -> tuple[ServedModel, ...]:
+        self.passed()
+        return self.models
+
+
+class FakePrices(Switch):
+    """The Prices port."""
+
+    async def list_prices(self) -> tuple[ModelPrice, ...]:
+        self.passed()
+        return PRICES
+
+
+@dataclass
+class FakeLine:
+    """The InvalidationLine port."""
+
+    now: int | None = 0
+
+    def era(self) -> int | None:
+        return self.now
+
+
+@dataclass
+class Watcher:
+    """The Observer port."""
+
+    accepts: list[RequestContext] = field(default_factory=list)
+    decisions: list[Decision] = field(default_factory=list)
+    ends: list[Final] = field(default_factory=list)
+    near: tuple[int, int] = (0, 0)
+
+    def accepted(self, context: RequestContext, question: Question) -> None:
+        self.accepts.append(context)
+
+    def decided(self, decision: Decision) -> None:
+        self.decisions.append(decision)
+
+    def ended(self, decision: Decision, final: Final) -> None:
+        self.ends.append(final)
+
+    def near_size(self, entries: int, size_bytes: int) -> None:
+        self.near = (entries, size_bytes)
+
+
+@dataclass(frozen=True)
+class Told:
+    """Everything that a caller heard."""
+
+    events: tuple[Event, ...]
+
+    @property
+    def decision(self) -> Decision:
+        decision = self.events[0]
+        assert isinstance(decision, Decision)
+        return decision
+
+    @property
+    def final(self) -> Final:
+        final = self.events[-1]
+        assert isinstance(final, Final)
+        return final
+
+    @property
+    def text(self) -> str:
+        return "".join(event.text for event in self.events if isinstance(event, Delta))
+
+    @property
+    def level(self) -> CacheLevel:
+        return self.decision.cache_level
+
+    @property
+    def degraded(self) -> set[str]:
+        return {degradation.part.name for degradation in self.decision.degradations}
+
+
+class Mesh:
+    """The gateway's use cases over parts in memory."""
+
+    def __init__(self, *, hedge_s: float = 10.0) -> None:
+        self.clock = VirtualClock()
+        self.keys = FakeKeys()
+        self.cache = FakeCache(self.clock)
+        self.classifier = FakeClassifier()
+        self.admission = FakeAdmission()
+        self.scheduler = FakeScheduler()
+        self.usage = FakeUsage()
+        self.pools = FakePools()
+        self.prices = FakePrices()
+        self.line = FakeLine()
+        self.watcher = Watcher()
+        self.grants = Grants(limit=100, stale_s=300.0, refusal_s=2.0)
+        self.near = NearCache(max_bytes=10_000, max_entry_bytes=5_000, time_to_live_s=30.0)
+        self.grace = Grace(quiet_s=30.0)
+        self.claims = Claims(limit=100)
+        self.background = Background(limit=10, timeout_s=5.0, log=logs.get("test"))
+        self.models = Models(self.pools, self.prices, clock=self.clock, refresh_s=10.0, log=logs.get("test"))
+        self.gateway = self._gateway(hedge_s)
+
+    def _gateway(self, hedge_s: float) -> Gateway:
+        way = OneRequest(
+            caches=Caches(Memory(self.near, self.line), self.cache, self.background, self.clock, self.watcher),
+            judgement=Judgement(self.classifier, hedge_s=hedge_s),
+            models=self.models,
+            thresholds=Thresholds(),
+            admissions=Admissions(self.admission, self.grace, self.background, self.clock),
+            scheduler=self.scheduler,
+            usage=self.usage,
+            observer=self.watcher,
+            clock=self.clock,
+        )
+        answers = NearCache(max_bytes=100_000, max_entry_bytes=50_000, time_to_live_s=86_400.0)
+        return Gateway(
+            authentication=Authentication(self.keys, self.grants, self.clock, salt=b"salt"),
+            limits=Limits(),
+            idempotency=Idempotency(self.claims, answers, self.clock),
+            way=way,
+            models=self.models,
+            observer=self.watcher,
+            clock=self.clock,
+        )
+
+    async def ask(self, prompt: Prompt, key: str | None = "fk_acme") -> Told:
+        """Ask, and let what is left behind run to its end."""
+        events = [event async for event in self.gateway.answer(key, prompt)]
+        await self.background.drain()
+        return Told(tuple(events))
+
+    def set_policy(self, **changes: object) -> None:
+        """Give the tenant acme another policy."""
+        grant = self.keys.grants["fk_acme"]
+        self.keys.grants["fk_acme"] = Grant(grant.principal, policy(**changes), grant.time_to_live_s)
+
+    def forget_near(self) -> None:
+        """Empty the gateway's memory, as another replica would have it."""
+        self.near.clear()

@@ -1,0 +1,89 @@
+"""How much is reserved, and what is told at the end."""
+
+from datetime import timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from farthing_gateway.domain import costs
+from farthing_gateway.domain.acceptance import Limits, accept
+from farthing_gateway.domain.catalogue import catalogue
+from farthing_gateway.domain.eligibility import CacheUse, cache_use
+from farthing_gateway.domain.estimate import TOKENS_PER_MESSAGE, TOKENS_PER_PROMPT, estimate
+from farthing_gateway.domain.model import Role
+from farthing_gateway.domain.policy import Policy
+from farthing_gateway.domain.prompt import CacheControl, Message, Prompt
+from farthing_kit.usage import TokenUsage
+from services.gateway.tests.values import MODELS, POLICY, PRICES, ask, policy, sampled
+
+QUOTE = catalogue(MODELS, PRICES).quote("small")
+TEMPLATE = TOKENS_PER_PROMPT + TOKENS_PER_MESSAGE
+
+
+def bound(text: str, counted: int | None = None) -> int:
+    return estimate((Message(Role.USER, text),), 100, counted).fresh_input - TEMPLATE
+
+
+@pytest.mark.parametrize(
+    ("text", "tokens"),
+    [("", 0), ("a", 1), ("abc", 1), ("abcd", 2), ("hello world", 4), ("1234567", 7), ("a+b=c", 3), ("☃", 3)],
+)
+def test_letters_count_a_third_and_everything_else_one(text: str, tokens: int) -> None:
+    assert bound(text) == tokens
+
+
+@given(st.text(max_size=200), st.integers(0, 500))
+def test_the_bound_is_at_least_a_third_of_the_bytes_and_the_classifiers_count(text: str, counted: int) -> None:
+    tokens = bound(text, counted)
+    assert tokens >= max(len(text.encode()) / 3, counted)
+    assert tokens <= max(len(text.encode()), counted)
+
+
+def test_each_message_adds_its_template() -> None:
+    one = estimate((Message(1, "a b"),), 10, None)
+    two = estimate((Message(1, "a b"), Message(2, "")), 10, None)
+    assert two.fresh_input - one.fresh_input == TOKENS_PER_MESSAGE
+    assert one.output == 10
+
+
+def test_a_generation_is_priced_to_the_nano_dollar() -> None:
+    assert QUOTE is not None
+    told = costs.of_generation(TokenUsage(fresh_input=12, output=5), QUOTE)
+    assert told.cost == (12 * 20_000_000 + 5 * 60_000_000) // 1_000_000
+    assert told.counterfactual == 12 * 1000 + 5 * 4000
+    assert told.saved == told.counterfactual - told.cost
+
+
+def test_a_hit_costs_nothing_and_saves_the_whole_counterfactual() -> None:
+    told = costs.of_hit(TokenUsage(fresh_input=12, output=5), QUOTE)
+    assert (told.cost, told.counterfactual, told.saved) == (0, 32_000, 32_000)
+    assert costs.of_hit(TokenUsage(output=5), None) == costs.NOTHING
+
+
+def use(prompt: Prompt, under: Policy = POLICY) -> CacheUse:
+    return cache_use(accept(prompt, under, Limits()), under)
+
+
+def test_a_plain_question_may_come_from_and_go_to_the_caches() -> None:
+    assert use(ask()) == CacheUse(read=True, write=True)
+
+
+def test_sampled_answers_are_not_cached() -> None:
+    assert not use(ask(sampling=sampled(temperature=0.01))).any
+    assert use(ask(sampling=sampled(temperature=0.0, top_p=0.5))).any
+
+
+def test_the_policy_can_switch_the_caches_off() -> None:
+    assert not use(ask(), policy(cache_enabled=False)).any
+
+
+def test_callers_control_reading_and_writing_apart() -> None:
+    assert use(ask(cache_control=CacheControl(no_cache=True))) == CacheUse(read=False, write=True)
+    assert use(ask(cache_control=CacheControl(no_store=True))) == CacheUse(read=True, write=False)
+
+
+def test_an_age_of_nothing_means_do_not_read() -> None:
+    assert use(ask(cache_control=CacheControl(max_age=timedelta(0)))).read is False
+    minute = timedelta(minutes=1)
+    assert use(ask(cache_control=CacheControl(max_age=minute))) == CacheUse(read=True, write=True, max_age=minute)
