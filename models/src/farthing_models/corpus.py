@@ -10,9 +10,9 @@ from typing import Final
 
 import numpy as np
 import numpy.typing as npt
+
 from farthing_classifier.domain import lexical
 from farthing_classifier.ports import Encoder
-
 from farthing_models.fitting import Matrix
 from farthing_models.routing_data import SOURCES, Row
 from farthing_models.task_seeds import Seed
@@ -56,9 +56,7 @@ def make(rows: Sequence[Row], seeds: Sequence[Seed], encoder: Encoder, cache: Pa
     return Corpus(
         rows=tuple(rows),
         embeddings=np.vstack([_embeddings(asked, encoder, cache), _embeddings(written, encoder, cache)]),
-        lexical=np.asarray(
-            [lexical.features(text) for text in asked + written]
-        ),
+        lexical=np.asarray([lexical.features(text) for text in asked + written]),
         task=np.asarray([NO_TASK if label is None else TASKS.index(label) for label in labels], dtype=np.int64),
         source=np.asarray([SOURCES.index(row.source) for row in rows] + [-1] * len(seeds), dtype=np.int64),
         group=tuple([f"{row.source}:{row.group}" for row in rows] + [seed.template for seed in seeds]),

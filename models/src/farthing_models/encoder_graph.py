@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import onnx
@@ -132,8 +132,6 @@ class _Graph:
         self._initializers.append(numpy_helper.from_array(np.asarray(values, dtype=np.int64), name))
         return name
 
-    def _node(
-        self, operator: str, inputs: list[str], outputs: list[str], domain: str = "", **attributes: int | float
-    ) -> None:
+    def _node(self, operator: str, inputs: list[str], outputs: list[str], domain: str = "", **attributes: Any) -> None:
         name = f"{operator}_{len(self._nodes)}"
         self._nodes.append(helper.make_node(operator, inputs, outputs, name=name, domain=domain, **attributes))

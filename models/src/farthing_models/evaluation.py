@@ -65,23 +65,29 @@ def _fails(corpus: Corpus) -> Matrix:
     return np.asarray([row.small_fails for row in corpus.rows])
 
 
+def _answerable(corpus: Corpus, source: str) -> Numbers:
+    """The rows of a source that complexity is about."""
+    answerable = np.asarray([row.answerable for row in corpus.rows])
+    return np.flatnonzero(answerable & (corpus.source[: len(corpus.rows)] == SOURCES.index(source)))
+
+
 def _calibration(corpus: Corpus, logits: Matrix) -> tuple[float, float]:
     """On the reference source alone: the probability is about its small models."""
-    reference = np.flatnonzero(corpus.source == SOURCES.index(NINE))
+    reference = _answerable(corpus, NINE)
     return fitting.calibration(logits[reference], _fails(corpus)[reference])
 
 
 def _complexity_figures(corpus: Corpus, logits: Matrix, calibration: tuple[float, float], name: str) -> Figures:
     slope, shift = calibration
-    probabilities = fitting.sigmoid(logits * slope + shift)
+    probabilities, fails = fitting.sigmoid(logits * slope + shift), _fails(corpus)
     figures: Figures = {}
     for number, source in enumerate(SOURCES):
+        label, answerable = f"{_SHORT[source]}_{name}", _answerable(corpus, source)
+        figures[f"complexity_auc_{label}"] = metrics.auc(probabilities[answerable], fails[answerable])
         rows = np.flatnonzero(corpus.source == number)
-        label = f"{_SHORT[source]}_{name}"
-        figures[f"complexity_auc_{label}"] = metrics.auc(probabilities[rows], _fails(corpus)[rows])
         figures |= _routing_figures(corpus, rows, probabilities[rows], label)
-    reference = np.flatnonzero(corpus.source == SOURCES.index(NINE))
-    figures[f"complexity_ece_nine_{name}"] = metrics.ece(probabilities[reference], _fails(corpus)[reference])
+    reference = _answerable(corpus, NINE)
+    figures[f"complexity_ece_nine_{name}"] = metrics.ece(probabilities[reference], fails[reference])
     return figures
 
 
@@ -96,12 +102,13 @@ def _routing_figures(corpus: Corpus, rows: Numbers, scores: Matrix, label: str) 
 
 def _baseline_figures(corpus: Corpus) -> Figures:
     """The length of the prompt as the score: what any router must beat. A random order has an APGR of 0.5."""
+    lengths = np.asarray([float(len(row.text)) for row in corpus.rows])
     figures: Figures = {}
     for number, source in enumerate(SOURCES):
+        label, answerable = f"{_SHORT[source]}_by_length", _answerable(corpus, source)
+        figures[f"complexity_auc_{label}"] = metrics.auc(lengths[answerable], _fails(corpus)[answerable])
         rows = np.flatnonzero(corpus.source == number)
-        scores = np.asarray([float(len(corpus.rows[row].text)) for row in rows])
-        figures[f"complexity_auc_{_SHORT[source]}_by_length"] = metrics.auc(scores, _fails(corpus)[rows])
-        figures |= _routing_figures(corpus, rows, scores, f"{_SHORT[source]}_by_length")
+        figures |= _routing_figures(corpus, rows, lengths[rows], label)
     return figures
 
 

@@ -175,7 +175,13 @@ class Linear:
 
 
 def softmax_regression(
-    inputs: Matrix, labels: npt.NDArray[np.int64], weight: Matrix, classes: int, *, epochs: int = 300, decay: float = 3e-3
+    inputs: Matrix,
+    labels: npt.NDArray[np.int64],
+    weight: Matrix,
+    classes: int,
+    *,
+    epochs: int = 300,
+    decay: float = 3e-3,
 ) -> Linear:
     """Linear logits of `classes` classes, by full gradients."""
     weights = [np.zeros((inputs.shape[1], classes)), np.zeros(classes)]

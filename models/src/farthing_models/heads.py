@@ -7,19 +7,22 @@ from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
-from farthing_classifier.domain import lexical
 from tokenizers import Tokenizer
 
+from farthing_classifier.domain import lexical
 from farthing_models import fitting, lengths
 from farthing_models.corpus import TASKS, Corpus, Mask
 from farthing_models.fitting import Examples, Linear, Matrix, Net, Scaler
 from farthing_models.heads_graph import Familiarity, FittedHeads, Lengths
-from farthing_models.routing_data import MMLU, SOURCES
+from farthing_models.routing_data import MMLU, NINE, SOURCES
+from farthing_models.task_seeds import ASSUMED_FAILS
 
 ENSEMBLE: Final = 4
 CENTRES: Final = 64
 # MMLU has the most rows and one form; the other two sets should be heard as well.
 SOURCE_WEIGHT: Final = {MMLU: 0.6}
+ASSUMED_WEIGHT: Final = 0.25
+REFERENCE: Final = SOURCES.index(NINE)
 QUANTILES: Final = (0.5, 0.9)
 STRANGE_QUANTILE: Final = 0.01
 FAMILIAR_QUANTILE: Final = 0.25
@@ -46,13 +49,24 @@ def fit(corpus: Corpus, calibration: tuple[float, float], seed: int, tokenizer: 
 
 
 def complexity(corpus: Corpus, inputs: Matrix, rows: Mask, seed: int) -> Net:
-    """The probability that a small model fails, on the reference source's scale."""
-    rows = rows & corpus.has_outcome
-    weight = np.asarray([SOURCE_WEIGHT.get(source, 1.0) for source in SOURCES])
-    fails = np.zeros(len(inputs))
-    fails[: len(corpus.rows)] = [row.small_fails for row in corpus.rows]
-    examples = Examples(inputs[rows], fails[rows], corpus.source[rows], weight[corpus.source[rows]])
+    """The probability that a small model fails where a large one does not, on the reference source's scale."""
+    labels, weight = outcomes(corpus)
+    rows = rows & (weight > 0.0)
+    source = np.maximum(corpus.source, REFERENCE)
+    examples = Examples(inputs[rows], labels[rows], source[rows], weight[rows])
     return fitting.ensemble(examples, [seed + number for number in range(ENSEMBLE)])
+
+
+def outcomes(corpus: Corpus) -> tuple[Matrix, Matrix]:
+    """Each text's share of failures, and its weight in training: 0 where there is no outcome and none is assumed."""
+    labels, weight = np.zeros(len(corpus.task)), np.zeros(len(corpus.task))
+    for number, row in enumerate(corpus.rows):
+        labels[number] = row.small_fails
+        weight[number] = SOURCE_WEIGHT.get(row.source, 1.0) if row.answerable else 0.0
+    for task, fails in ASSUMED_FAILS.items():
+        written = ~corpus.has_outcome & (corpus.task == TASKS.index(task))
+        labels[written], weight[written] = fails, ASSUMED_WEIGHT
+    return labels, weight
 
 
 def tasks(corpus: Corpus, inputs: Matrix, rows: Mask) -> Linear:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -21,8 +21,8 @@ IR_VERSION: Final = 9
 class Lengths:
     """Natural logarithms of an answer's tokens, p50 and p90.
 
-    `base` has two columns and a row for each task, `per_word` what each unit of log(1 + words) adds. `solved` is fitted,
-    and adds to the row of the task numbered `solved_task`.
+    `base` has two columns and a row for each task, `per_word` what each unit of log(1 + words) adds. `solved` is
+    fitted, and adds to the row of the task numbered `solved_task`.
     """
 
     base: Matrix
@@ -53,7 +53,10 @@ class FittedHeads:
 
 
 def build(heads: FittedHeads) -> bytes:
-    """embedding [n, 384] and lexical [n, features] → complexity [n], task [n, tasks], log_tokens [n, 2], familiarity [n]."""
+    """The graph's bytes.
+
+    embedding [n, 384] and lexical [n, features] → complexity [n], task [n, tasks], log_tokens [n, 2], familiarity [n].
+    """
     graph = _Graph()
     inputs = graph.inputs(heads.scaler)
     graph.complexity(inputs, heads.complexity)
@@ -122,7 +125,7 @@ class _Graph:
         weights = self._floats(f"{name}_weights", linear.weights)
         return self._op("Gemm", [inputs, weights, self._floats(f"{name}_bias", linear.bias)])
 
-    def _op(self, operator: str, inputs: Sequence[str], output: str = "", **attributes: int | list[int]) -> str:
+    def _op(self, operator: str, inputs: Sequence[str], output: str = "", **attributes: Any) -> str:
         output = output or f"{operator.lower()}_{len(self._nodes)}"
         self._nodes.append(helper.make_node(operator, list(inputs), [output], name=output, **attributes))
         return output

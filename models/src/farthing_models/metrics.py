@@ -23,7 +23,7 @@ def auc(scores: Matrix, labels: Matrix) -> float:
 
 
 def apgr(scores: Matrix, weak: Matrix, strong: Matrix) -> float:
-    """Average performance gap recovered: 0.5 for a random order, when the highest scores go to the strong model first."""
+    """Average performance gap recovered when the highest scores go to the strong model first; 0.5 is random."""
     gains = (strong - weak)[np.argsort(-scores, kind="stable")]
     recovered = np.concatenate([[0.0], np.cumsum(gains)]) / gains.sum()
     return float(np.trapezoid(recovered, dx=1.0 / len(gains)))

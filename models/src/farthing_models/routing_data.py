@@ -17,6 +17,8 @@ SOURCES: Final = (NINE, MMLU, GSM8K)
 # What "a small model" means in `complexity`: the mean of these four 7B to 9B instruction models. Left out are a code
 # model and two that hardly ever answer in the form that the benchmark reads (near 0 on multiple choice).
 SMALL_MODELS: Final = ("qwen2.5-7b-instruct", "llama-3.1-8b-instruct", "gemma-2-9b-it", "mistral-7b-instruct-v0.3")
+# A question counts as answerable when one of these two got it right, or GPT-4 in the two pair sets.
+LARGE_MODELS: Final = ("llama-3.1-nemotron-51b-instruct", "llama-3.3-nemotron-super-49b-v1")
 # The pair for APGR on the nine models, 8B against 51B.
 WEAK_MODEL: Final = "llama-3.1-8b-instruct"
 STRONG_MODEL: Final = "llama-3.1-nemotron-51b-instruct"
@@ -48,12 +50,17 @@ TASK_OF_SUBJECT: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One question. `group` is its subject or benchmark: what leave-groups-out leaves out."""
+    """One question. `group` is its subject or benchmark: what leave-groups-out leaves out.
+
+    `answerable`: a large model answered it. Complexity is learnt from these alone: a question that all models fail says
+    more about the question (or about how the benchmark reads answers) than about what a larger model is good for.
+    """
 
     text: str
     source: str
     group: str
     small_fails: float
+    answerable: bool
     weak_score: float
     strong_score: float
     task: str | None
@@ -82,6 +89,7 @@ def _nine(folder: Path) -> Iterator[Row]:
             source=NINE,
             group=entry["task"],
             small_fails=1.0 - fmean(scores[model] for model in SMALL_MODELS),
+            answerable=max(scores[model] for model in LARGE_MODELS) > 0.5,
             weak_score=scores[WEAK_MODEL],
             strong_score=scores[STRONG_MODEL],
             task=TASK_OF_BENCHMARK.get(entry["task"]),
@@ -104,6 +112,7 @@ def _pair(entry: dict[str, Any], source: str, group: str, task: str, answer: str
         source=source,
         group=group,
         small_fails=1.0 - float(entry["weak_correct"]),
+        answerable=bool(entry["strong_correct"]),
         weak_score=float(entry["weak_correct"]),
         strong_score=float(entry["strong_correct"]),
         task=task,

@@ -11,12 +11,12 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
 
+from tokenizers import Tokenizer
+
 from farthing_classifier.adapters.model_files import ModelFilesError
 from farthing_classifier.adapters.onnx_encoder import TOKENIZER_FILE, OnnxEncoder
 from farthing_classifier.adapters.onnx_heads import MANIFEST_FILE, MODEL_FILE, SHIPPED
 from farthing_classifier.domain import lexical
-from tokenizers import Tokenizer
-
 from farthing_models import corpus, evaluation, heads, heads_graph, lengths, routing_data, task_seeds
 from farthing_models.corpus import TASKS, Corpus
 

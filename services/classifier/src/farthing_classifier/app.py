@@ -10,12 +10,12 @@ from typing import Final
 
 import numpy as np
 
-from farthing_classifier.domain import legibility, lexical, length
+from farthing_classifier.domain import legibility, length, lexical
 from farthing_classifier.domain.analysis import Analysis, Flags, chosen_task, ranked, uncertainty
 from farthing_classifier.domain.errors import EmptyPrompt, TooManyWaiting
 from farthing_classifier.domain.prompt import Message, Prompt, Role, assemble
 from farthing_classifier.domain.window import estimate_tokens
-from farthing_classifier.ports import Encoder, EncoderInfo, Heads, HeadsInfo
+from farthing_classifier.ports import Encoder, EncoderInfo, Heads, HeadsInfo, Observer
 
 WARM_UP_TEXTS: Final = ("warm up", "warm up " * 60)
 
@@ -39,14 +39,15 @@ class Analyzer:
     `workers` prompts are judged at once and `max_waiting` may be in the house, those included; the next one is refused.
     """
 
-    def __init__(self, encoder: Encoder, heads: Heads, *, workers: int, max_waiting: int) -> None:
+    def __init__(self, encoder: Encoder, heads: Heads, observer: Observer, *, workers: int, max_waiting: int) -> None:
         if encoder.info.sha256 != heads.info.encoder_sha256:
             raise ModelMismatch(
                 f"the heads {heads.info.version} belong to the encoder {heads.info.encoder_sha256[:12]}, but "
-                f"{encoder.info.sha256[:12]} is loaded; export the encoder with the locked versions, or train the heads again"
+                f"{encoder.info.sha256[:12]} is loaded; export the encoder with the locked packages, or train again"
             )
         self._encoder = encoder
         self._heads = heads
+        self._observer = observer
         self._max_waiting = max_waiting
         self._waiting = 0
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="classifier")
@@ -61,8 +62,11 @@ class Analyzer:
             raise TooManyWaiting(self._waiting, self._max_waiting)
         self._waiting += 1
         try:
-            # A caller who goes away takes the prompt out of the queue, unless a worker has begun with it.
-            return await asyncio.get_running_loop().run_in_executor(self._pool, self._judge, prompt)
+            with self._observer.judging():
+                # A caller who goes away takes the prompt out of the queue, unless a worker has begun with it.
+                analysis = await asyncio.get_running_loop().run_in_executor(self._pool, self._judge, prompt)
+                self._observer.judged(analysis)
+                return analysis
         finally:
             self._waiting -= 1
 

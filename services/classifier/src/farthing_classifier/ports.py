@@ -1,14 +1,15 @@
-"""What the classifier needs from the models: an encoder for text, and heads that read its embeddings."""
+"""What the classifier needs: an encoder for text, heads that read its embeddings, and somebody to tell about it."""
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from farthing_classifier.domain.analysis import Scores
+from farthing_classifier.domain.analysis import Analysis, Scores
 
 Vector = npt.NDArray[np.float32]
 
@@ -65,4 +66,16 @@ class Heads(Protocol):
 
     def score(self, embedding: Vector, lexical: tuple[float, ...]) -> Scores:
         """Probabilities are in [0, 1], and those of the tasks sum to 1."""
+        ...
+
+
+class Observer(Protocol):
+    """Told about every judgement, on the event loop."""
+
+    def judging(self) -> AbstractContextManager[None]:
+        """Around one judgement, its wait for a worker included."""
+        ...
+
+    def judged(self, analysis: Analysis) -> None:
+        """The judgement, while `judging` is open."""
         ...

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from pathlib import Path
 from typing import Any, Final
-
-import json
 
 MAX_MODEL_BYTES: Final = 512 * 1024 * 1024
 EXPORT_COMMAND: Final = "python -m farthing_models.export_encoder --out"
@@ -40,5 +39,7 @@ def read_checked(path: Path, sha256: str) -> bytes:
     except OSError as error:
         raise ModelFilesError(f"{path} cannot be read: {type(error).__name__}") from None
     if hashlib.sha256(blob).hexdigest() != sha256:
-        raise ModelFilesError(f"{path} is not the file of its manifest; make it again with: {EXPORT_COMMAND} {path.parent} --force")
+        raise ModelFilesError(
+            f"{path} is not the file of its manifest; make it again with: {EXPORT_COMMAND} {path.parent} --force"
+        )
     return blob

@@ -29,10 +29,7 @@ class OnnxEncoder:
         self._model = model
         self._tokenizer = tokenizer
         self._info = info
-        marks = (tokenizer.token_to_id("[CLS]"), tokenizer.token_to_id("[SEP]"))
-        if None in marks:
-            raise ModelFilesError("the tokenizer has no [CLS] or no [SEP]")
-        self._start, self._end = marks
+        self._start, self._end = _mark(tokenizer, "[CLS]"), _mark(tokenizer, "[SEP]")
 
     @classmethod
     def load(cls, folder: Path, *, window_tokens: int, threads: int) -> OnnxEncoder:
@@ -60,7 +57,9 @@ class OnnxEncoder:
         """The unit vector of a text. Text without any known token gets the vector of nothing, and 0 tokens."""
         ends = window.ends(text)
         # The batch form gives other threads the interpreter while it works; the single form does not.
-        parts = self._tokenizer.encode_batch_fast([ends.head, ends.tail] if ends.tail else [ends.head], add_special_tokens=False)
+        parts = self._tokenizer.encode_batch_fast(
+            [ends.head, ends.tail] if ends.tail else [ends.head], add_special_tokens=False
+        )
         ids = [token for part in parts for token in part.ids]
         room = self._info.window_tokens - _MARKS
         embedding = self._embed([self._start, *window.fit(ids, room), self._end])
@@ -72,6 +71,13 @@ class OnnxEncoder:
         feeds = {"input_ids": input_ids, "attention_mask": np.ones_like(input_ids)}
         embedding: Vector = self._model.run(["embedding"], feeds)[0][0]
         return embedding
+
+
+def _mark(tokenizer: Tokenizer, name: str) -> int:
+    number = tokenizer.token_to_id(name)
+    if number is None:
+        raise ModelFilesError(f"the tokenizer has no {name}")
+    return int(number)
 
 
 def _tokenizer(content: bytes) -> Tokenizer:

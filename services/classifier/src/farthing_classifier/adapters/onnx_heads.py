@@ -41,7 +41,7 @@ class OnnxHeads:
 
     @classmethod
     def load(cls, folder: Path = SHIPPED) -> OnnxHeads:
-        """The heads in `folder`, checked by their hash; refused when they expect other features than this code makes."""
+        """The heads in `folder`, checked by their hash; refused when they were trained on other features."""
         manifest = _manifest(read_json(folder / MANIFEST_FILE))
         model = read_checked(folder / MODEL_FILE, manifest.sha256)
         info = HeadsInfo(manifest.version, manifest.sha256, manifest.encoder_sha256)
@@ -80,7 +80,9 @@ def _manifest(content: dict[str, Any]) -> _Manifest:
     except (KeyError, TypeError, ValueError):
         raise ModelFilesError("heads.json is not a manifest of the heads") from None
     if names != lexical.NAMES:
-        raise ModelFilesError("the heads were trained on other lexical features: train them again (farthing_models.train_heads)")
+        raise ModelFilesError(
+            "the heads were trained on other lexical features: train them again (farthing_models.train_heads)"
+        )
     return manifest
 
 

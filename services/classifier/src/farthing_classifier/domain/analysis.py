@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum, Flag, auto
@@ -56,8 +55,8 @@ class Scores:
 class Analysis:
     """What a prompt needs.
 
-    `complexity` is the probability that a small model does not answer acceptably. `embedding` is a unit vector as packed
-    little-endian 32-bit floats. `tasks` is sorted, the most probable first.
+    `complexity` is the probability that a small model does not answer acceptably what a large one does. `embedding` is
+    a unit vector as packed little-endian 32-bit floats. `tasks` is sorted, the most probable first.
     """
 
     complexity: float
@@ -83,22 +82,15 @@ def ranked(tasks: Mapping[Task, float]) -> tuple[tuple[Task, float], ...]:
 
 
 def uncertainty(complexity: float, familiarity: float, flags: Flags) -> float:
-    """0 certain, 1 a guess: how undecided the probability is, and how unlike the training data the prompt is.
+    """0 certain, 1 a guess: how near to one half the probability is, and how unlike the training data the prompt is.
 
-    `familiarity` is 1 for prompts like those trained on and 0 for prompts unlike any: there even a probability near 0 or
-    1 is a guess.
+    `familiarity` is 1 for prompts like those trained on and 0 for prompts unlike any: there even a probability near 0
+    or 1 is a guess.
     """
-    decided = 1.0 - _entropy_bits(complexity)
+    decided = abs(2.0 * complexity - 1.0)
     known = 1.0 - decided * min(1.0, max(0.0, familiarity))
     if Flags.NOT_TEXT in flags:
         return NOT_TEXT_UNCERTAINTY
     if Flags.UNFAMILIAR_LANGUAGE in flags:
         return max(known, UNFAMILIAR_UNCERTAINTY)
     return known
-
-
-def _entropy_bits(probability: float) -> float:
-    if not 0.0 < probability < 1.0:
-        return 0.0
-    rest = 1.0 - probability
-    return -(probability * math.log2(probability) + rest * math.log2(rest))

@@ -42,7 +42,9 @@ _MARKS: Final = {
     "numbers": re.compile(r"\d+(?:[.,]\d+)*"),
     "operators": re.compile(r"[=+*/^<>≤≥≠±√∑∫×÷%]"),
     "latex": re.compile(r"\\[a-zA-Z]+|\$[^$\n]{1,200}\$"),
-    "code": re.compile(r"```|[{};][ \t]{0,8}$|\w\(\w*\)|=>|->|::|==|!=|</?\w+>|^[ \t]{0,32}(?:def|class|import|return)\b", re.MULTILINE),
+    "code": re.compile(
+        r"```|[{};][ \t]{0,8}$|\w\(\w*\)|=>|->|::|==|!=|</?\w+>|^[ \t]{0,32}(?:def|class|import|return)\b", re.MULTILINE
+    ),
     "options": re.compile(r"^[ \t]{0,8}\(?[A-Ha-h][).:]\s", re.MULTILINE),
     "pauses": re.compile(r"[,;:]"),
     "sentences": re.compile(r"[.!?。！？]+(?:\s|$)"),

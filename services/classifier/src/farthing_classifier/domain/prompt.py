@@ -1,4 +1,4 @@
-"""Which text of a conversation is judged: its last message, with the question before it when that one says too little."""
+"""Which text of a conversation is judged: its last message, with the question before it when it says too little."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """The text that is judged. `rest_chars` counts what the conversation holds besides: it costs tokens all the same."""
+    """The text that is judged. `rest_chars` counts what the conversation holds besides: it costs tokens as well."""
 
     text: str
     rest_chars: int
@@ -44,8 +44,8 @@ class Prompt:
 def assemble(messages: Sequence[Message]) -> Prompt:
     """The judged text of a conversation, oldest message first.
 
-    System messages frame every request of an application alike, so they say nothing about this one. Assistants' messages
-    are left out: judged is what is asked, not what was answered.
+    System messages frame every request of an application alike, so they say nothing about this one. Assistants'
+    messages are left out: judged is what is asked, not what was answered.
     """
     asked = [text for message in messages if message.role is not Role.SYSTEM and (text := _clean(message.content))]
     if not asked:

@@ -1,0 +1,74 @@
+"""ClassifierService over gRPC: messages to values, and back."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from farthing.classifier.v1 import classifier_service_pb2 as pb
+from farthing.classifier.v1.classifier_service_pb2_grpc import ClassifierServiceServicer
+from farthing.type.v1 import model_pb2
+from farthing_classifier.app import Analyzer
+from farthing_classifier.domain.analysis import Analysis, Flags, Task
+from farthing_classifier.domain.prompt import Message, Role
+from farthing_kit.errors import InvalidArgument
+
+NAME: Final = "farthing.classifier.v1.ClassifierService"
+
+_ROLES: Final = {
+    model_pb2.CHAT_ROLE_SYSTEM: Role.SYSTEM,
+    model_pb2.CHAT_ROLE_USER: Role.USER,
+    model_pb2.CHAT_ROLE_ASSISTANT: Role.ASSISTANT,
+}
+_TASKS: Final = {task: model_pb2.Task.Value(f"TASK_{task.name}") for task in Task}
+_FLAGS: Final = {
+    Flags.TRUNCATED: pb.ANALYSIS_FLAG_TRUNCATED,
+    Flags.NOT_TEXT: pb.ANALYSIS_FLAG_NOT_TEXT,
+    Flags.UNFAMILIAR_LANGUAGE: pb.ANALYSIS_FLAG_UNFAMILIAR_LANGUAGE,
+}
+
+
+class ClassifierHandler(ClassifierServiceServicer):
+    """Validate, translate, call the use case, translate back."""
+
+    def __init__(self, analyzer: Analyzer) -> None:
+        self._analyzer = analyzer
+
+    async def Analyze(self, request: pb.AnalyzeRequest, context: Any) -> pb.AnalyzeResponse:
+        messages = [_message(index, message) for index, message in enumerate(request.messages)]
+        return _response(await self._analyzer.analyze(messages), request.omit_embedding)
+
+    async def GetModelInfo(self, request: pb.GetModelInfoRequest, context: Any) -> pb.GetModelInfoResponse:
+        model = self._analyzer.model
+        return pb.GetModelInfoResponse(
+            model_version=model.version,
+            encoder=model.encoder.name,
+            encoder_sha256=model.encoder.sha256,
+            heads_sha256=model.heads.sha256,
+            embedding_dimension=model.encoder.dimension,
+            window_tokens=model.encoder.window_tokens,
+            execution_provider=model.encoder.execution_provider,
+        )
+
+
+def _message(index: int, message: model_pb2.ChatMessage) -> Message:
+    if message.role not in _ROLES:
+        raise InvalidArgument.field(f"messages[{index}].role", "must be SYSTEM, USER or ASSISTANT")
+    return Message(_ROLES[message.role], message.content)
+
+
+def _response(analysis: Analysis, omit_embedding: bool) -> pb.AnalyzeResponse:
+    return pb.AnalyzeResponse(
+        complexity=analysis.complexity,
+        task=_TASKS[analysis.task],
+        task_probabilities=[
+            pb.TaskProbability(task=_TASKS[task], probability=probability) for task, probability in analysis.tasks
+        ],
+        expected_output=pb.OutputLength(
+            p50_tokens=analysis.expected_output.p50_tokens, p90_tokens=analysis.expected_output.p90_tokens
+        ),
+        uncertainty=analysis.uncertainty,
+        embedding=b"" if omit_embedding else analysis.embedding,
+        prompt_tokens=analysis.prompt_tokens,
+        flags=[flag for kind, flag in _FLAGS.items() if kind in analysis.flags],
+        model_version=analysis.model_version,
+    )
