@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
@@ -24,7 +25,7 @@ from farthing_kit.local.otlp_receiver import from_json, to_json
 from farthing_kit.local.postgres import Postgres
 from farthing_kit.local.process import ChildProcess, LocalError, Spec, free_port, port_taken, tcp_open
 from farthing_kit.local.redis import Redis
-from farthing_kit.telemetry import Attr, SpanName, tracing
+from farthing_kit.telemetry import Attr, SpanName
 from farthing_kit.testing.waiting import until
 
 CANARY = "canary-0d1e"
@@ -151,11 +152,13 @@ def test_the_configuration_folder_can_be_named(tmp_path: Path, monkeypatch: pyte
 
 
 async def test_spans_of_a_service_end_in_the_collectors_file(collector: Collector) -> None:
-    made = telemetry.with_exporter("test", tracing.otlp_exporter(collector.endpoint))
+    made = telemetry.with_otlp("test", collector.endpoint)
+    sender = asyncio.create_task(made.run())
     with made.span(SpanName.CHOOSE, attributes={Attr.TIER: "SMALL", "gen_ai.prompt": CANARY}) as span:
         trace_id = f"{span.get_span_context().trace_id:032x}"
-    made.close()
     await until(lambda: any(found["traceId"] == trace_id for found in collector.spans()))
+    sender.cancel()
+    await asyncio.wait({sender})
     found = next(found for found in collector.spans() if found["traceId"] == trace_id)
     assert found["name"] == SpanName.CHOOSE
     assert found["resource"]["service.name"] == {"stringValue": "farthing-test"}

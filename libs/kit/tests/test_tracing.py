@@ -120,7 +120,7 @@ def test_a_span_of_ones_own_is_a_child_and_leaves_no_exception_text() -> None:
     assert choose.context is not None
     assert encode.parent.span_id == choose.context.span_id
     assert CANARY not in encode.to_json() + choose.to_json()
-    assert attributes(encode) == {Attr.TIER: "SMALL"}
+    assert attributes(encode) == {Attr.TIER: "SMALL", Attr.ERROR_TYPE: "ValueError"}
 
 
 @given(st.integers(1, 2**128 - 1), st.integers(1, 2**64 - 1), st.sampled_from([0, 1]))

@@ -48,6 +48,7 @@ class Process(Generic[S]):
         self._drain_hooks: list[Callable[[], Awaitable[None]]] = []
         self._early_health: list[tuple[str, bool, bool]] = []
         self._stop = asyncio.Event()
+        self._spans: asyncio.Task[None] | None = None
         self._crash: BaseException | None = None
 
     @property
@@ -115,6 +116,7 @@ class Process(Generic[S]):
 
     async def open(self, build: Build[S]) -> None:
         """Build, listen, and say so in one line."""
+        self._spans = asyncio.create_task(self.telemetry.run(), name="spans")
         await build(self)
         if self.settings.metrics_bind:
             self.metrics_port = self.telemetry.metrics.serve(self.settings.metrics_bind)
@@ -140,7 +142,13 @@ class Process(Generic[S]):
                 await self._stack.aclose()
         except Exception as error:
             self.log.error("a resource did not close cleanly", exception=error)
+        await self._send_last_spans()
         await asyncio.to_thread(self.telemetry.close)
+
+    async def _send_last_spans(self) -> None:
+        if self._spans is not None:
+            self._spans.cancel()
+            await asyncio.wait({self._spans}, timeout=CLOSE_TIMEOUT_S)
 
     async def _run_drain_hooks(self) -> None:
         for hook in self._drain_hooks:

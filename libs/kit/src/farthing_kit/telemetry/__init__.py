@@ -6,8 +6,6 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 
 from opentelemetry.context import Context
-from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import SpanExporter
 from opentelemetry.trace import Link, Span, SpanKind, Tracer
 from opentelemetry.util.types import AttributeValue
 
@@ -16,8 +14,13 @@ from farthing_kit.telemetry import logs, tracing
 from farthing_kit.telemetry.logs import Log
 from farthing_kit.telemetry.metrics import Metrics
 from farthing_kit.telemetry.names import Attr, MetricName, SpanName
+from farthing_kit.telemetry.otlp import OtlpSink
+from farthing_kit.telemetry.spans import LightProvider, LightSpan, Sink
 
-__all__ = ["Attr", "Log", "MetricName", "Metrics", "SpanName", "Telemetry", "logs", "setup", "tracing"]
+__all__ = [
+    "Attr", "LightSpan", "Log", "MetricName", "Metrics", "Sink", "SpanName", "Telemetry", "logs", "setup", "tracing",
+    "with_otlp", "with_sink",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -27,7 +30,7 @@ class Telemetry:
     service: str
     tracer: Tracer = field(default_factory=tracing.silent_tracer)
     metrics: Metrics = field(default_factory=Metrics)
-    provider: TracerProvider | None = None
+    sink: OtlpSink | None = None
 
     @property
     def log(self) -> Log:
@@ -48,10 +51,13 @@ class Telemetry:
             name, context=parent, kind=kind, links=links, attributes=attributes, record_exception=False
         )
 
+    async def run(self) -> None:
+        """Send spans until cancelled, then the last ones: the lifecycle owns this task."""
+        if self.sink is not None:
+            await self.sink.run()
+
     def close(self) -> None:
-        """Send what is left and stop. Blocks for a few seconds at most: call it in a thread."""
-        if self.provider is not None:
-            self.provider.shutdown()
+        """Close the metrics endpoint if it is open."""
         self.metrics.close()
 
 
@@ -60,10 +66,20 @@ def setup(service: str, settings: ServiceSettings) -> Telemetry:
     logs.setup(service, format=settings.log_format, level=settings.log_level)
     if not settings.otlp_endpoint:
         return Telemetry(service)
-    return with_exporter(service, tracing.otlp_exporter(settings.otlp_endpoint), ratio=settings.trace_ratio)
+    return with_otlp(service, settings.otlp_endpoint, ratio=settings.trace_ratio)
 
 
-def with_exporter(service: str, exporter: SpanExporter, *, ratio: float = 1.0, batch: bool = True) -> Telemetry:
-    """Telemetry whose spans go to `exporter`: tests pass one that keeps them in memory."""
-    made = tracing.provider(service, exporter, ratio=ratio, batch=batch)
-    return Telemetry(service, tracer=made.get_tracer("farthing"), provider=made)
+def with_otlp(service: str, endpoint: str, *, ratio: float = 1.0) -> Telemetry:
+    """Telemetry whose spans go to an OTLP/gRPC endpoint ("http://host:4317") while `run` runs."""
+    sink = OtlpSink(endpoint, resource_of(service))
+    return Telemetry(service, tracer=LightProvider(resource_of(service), sink, ratio), sink=sink)
+
+
+def with_sink(service: str, sink: Sink, *, ratio: float = 1.0) -> Telemetry:
+    """Telemetry whose spans go to `sink` at once: tests pass one that keeps them."""
+    return Telemetry(service, tracer=LightProvider(resource_of(service), sink, ratio))
+
+
+def resource_of(service: str) -> dict[str, str]:
+    """What the spans of a service say about where they come from."""
+    return {"service.name": f"farthing-{service}", "service.namespace": "farthing"}

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
 from opentelemetry.sdk.trace import ReadableSpan
-from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from farthing_kit import client, telemetry
 from farthing_kit.clock import Clock
@@ -17,7 +16,7 @@ from farthing_kit.interceptors.client import Channel
 from farthing_kit.lifecycle import Build, Process
 from farthing_kit.server import Server, Service
 from farthing_kit.settings import ServiceSettings
-from farthing_kit.telemetry import Telemetry
+from farthing_kit.telemetry import LightSpan, Telemetry
 from farthing_kit.testing.settings import TEST_SECRET
 from farthing_kit.testing.settings import settings as test_settings
 
@@ -43,11 +42,15 @@ def operator_context(**changes: Any) -> RequestContext:
 class Spans:
     """The finished spans of one process, in memory."""
 
-    exporter: InMemorySpanExporter = field(default_factory=InMemorySpanExporter)
+    finished: list[ReadableSpan] = field(default_factory=list)
+
+    def put(self, span: LightSpan) -> None:
+        """Keep a span as it would leave the process."""
+        self.finished.append(span.readable())
 
     def all(self) -> tuple[ReadableSpan, ...]:
         """Every finished span, in the order they ended."""
-        return self.exporter.get_finished_spans()
+        return tuple(self.finished)
 
     def named(self, name: str) -> list[ReadableSpan]:
         """The finished spans of one name."""
@@ -55,7 +58,7 @@ class Spans:
 
     def telemetry(self, service: str) -> Telemetry:
         """Telemetry whose spans land here as soon as they end."""
-        return telemetry.with_exporter(service, self.exporter, batch=False)
+        return telemetry.with_sink(service, self)
 
 
 @dataclass
