@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 
 import pytest
+from redis.asyncio import Redis
+
 from farthing_accounting.adapters.postgres.database import Database
 from farthing_accounting.adapters.postgres.migrate import migrate
 from farthing_accounting.adapters.redis.reservations import RedisReservations
 from farthing_accounting.ports import Reservations
 from farthing_kit.testing.clock import VirtualClock
-from redis.asyncio import Redis
-
 from services.accounting.tests.model import ModelReservations
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import psycopg
 import pytest
+
 from farthing_accounting.adapters.postgres.database import Database
 from farthing_accounting.adapters.postgres.ledger import PostgresLedger
 from farthing_accounting.adapters.postgres.prices import PostgresPrices
@@ -24,7 +26,6 @@ from farthing_accounting.ports import Posted, PostedState, Unpostable
 from farthing_kit.errors import StoreUnavailable
 from farthing_kit.money import NanoUsd
 from farthing_kit.usage import Tokens, TokenUsage
-
 from services.accounting.tests.builders import (
     ADA,
     BOB,
@@ -87,7 +88,10 @@ async def test_the_same_event_is_booked_once(ledger: PostgresLedger) -> None:
     booked, again = await post(ledger, event("q1"), event("q1"))
     assert (booked.state, again.state) == (PostedState.BOOKED, PostedState.REPEATED)
     later = await post(ledger, event("q1"), event("q2"))
-    assert later == [Posted(PostedState.REPEATED, booked.transaction_id), Posted(PostedState.BOOKED, later[1].transaction_id)]
+    assert later == [
+        Posted(PostedState.REPEATED, booked.transaction_id),
+        Posted(PostedState.BOOKED, later[1].transaction_id),
+    ]
     assert (await ledger.verify()).transactions == 2
 
 
@@ -190,14 +194,25 @@ FORGERIES = {
     "UPDATE usage_events SET output = output + 1 WHERE request_id = 'q1'": ["usage event q1 was booked at 150000"],
     "UPDATE usage_events SET counterfactual_cost = 9 WHERE request_id = 'q1'": ["q1 has a counterfactual cost of 9"],
     "UPDATE usage_events SET prices = '{1,1,1,1,1}', cost = 0 WHERE request_id = 'q1'": ["at prices of small that"],
-    "UPDATE entries SET amount = amount + 1 WHERE transaction_id = 1 AND line = 1": ["transaction 1 (request q1) sums to 1"],
-    "UPDATE entries SET amount = amount * 2 WHERE transaction_id = 1": ["the entries of request q1 are not", "debits sum to"],
+    "UPDATE entries SET amount = amount + 1 WHERE transaction_id = 1 AND line = 1": [
+        "transaction 1 (request q1) sums to 1"
+    ],
+    "UPDATE entries SET amount = amount * 2 WHERE transaction_id = 1": [
+        "the entries of request q1 are not",
+        "debits sum to",
+    ],
     "UPDATE entries SET account = 'tenant:globex' WHERE account = 'tenant:acme'": ["the entries of request q1 are not"],
     "DELETE FROM usage_events WHERE request_id = 'q1'": ["transaction 1 (request q1) has no usage event"],
     "DELETE FROM entries WHERE transaction_id = 1": ["over 0 entries", "debits sum to 0 nano-dollars"],
-    "DELETE FROM transactions": ["entry 1 of transaction 1 belongs to no", "usage event q1 has no transaction of its own"],
+    "DELETE FROM transactions": [
+        "entry 1 of transaction 1 belongs to no",
+        "usage event q1 has no transaction of its own",
+    ],
     "INSERT INTO entries VALUES (1, 3, 'tenant:acme', 5), (1, 4, 'pool:x', -5)": ["the entries of request q1 are not"],
-    "INSERT INTO transactions (request_id, org) VALUES ('q9', 'acme')": ["(request q9) sums to 0", "(request q9) has no usage"],
+    "INSERT INTO transactions (request_id, org) VALUES ('q9', 'acme')": [
+        "(request q9) sums to 0",
+        "(request q9) has no usage",
+    ],
     "UPDATE price_versions SET output = output + 1 WHERE model = 'large'": ["at prices of large that"],
 }
 
@@ -228,7 +243,7 @@ async def test_unsettled_is_kept_until_it_is_settled(database: Database, ledger:
     async def fails(settlements: Any) -> None:
         raise StoreUnavailable("away")
 
-    async def settles(settlements: list[Settlement]) -> None:
+    async def settles(settlements: Sequence[Settlement]) -> None:
         seen.extend(settlements)
 
     with pytest.raises(StoreUnavailable):

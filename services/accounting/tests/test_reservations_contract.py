@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
+
 from farthing_accounting.domain.budgets import Counter, Limit
 from farthing_accounting.domain.reservations import (
     MAX_EXTENSIONS,
@@ -24,7 +25,6 @@ from farthing_accounting.ports import Reservations
 from farthing_kit.money import NanoUsd
 from farthing_kit.testing.clock import VirtualClock
 from farthing_kit.usage import Tokens
-
 from services.accounting.tests.builders import (
     ADA,
     BOB,
@@ -53,7 +53,9 @@ async def load(store: Reservations, *wanted: Limit, amount: int = 0, tokens: int
 
 
 async def standing(store: Reservations, counter: Counter = LIMIT.counter) -> tuple[int, int, int, int, int]:
-    (found,) = await store.standing("acme", [counter])
+    answer = await store.standing("acme", [counter])
+    assert not isinstance(answer, CountersMissing)
+    (found,) = answer
     return found.spent, found.spent_tokens, found.held, found.held_tokens, found.in_flight
 
 

@@ -8,15 +8,15 @@ from datetime import timedelta
 from typing import Any
 
 import hypothesis.strategies as st
+from hypothesis import given, settings
+from redis.asyncio import Redis
+
 from farthing_accounting.adapters.redis.reservations import RedisReservations
 from farthing_accounting.domain.reservations import CountersMissing, LedgerPosition, Spent
 from farthing_accounting.domain.windows import Window
 from farthing_kit.money import NanoUsd
 from farthing_kit.testing.clock import VirtualClock
 from farthing_kit.usage import Tokens
-from hypothesis import given, settings
-from redis.asyncio import Redis
-
 from services.accounting.tests.builders import (
     ADA,
     BOB,

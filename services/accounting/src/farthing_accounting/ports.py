@@ -128,7 +128,7 @@ class PostedState(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Posted:
-    """`transaction_id` is the event's own, whenever it was booked; 0 on conflict (another body is booked under its id)."""
+    """`transaction_id` is the event's own, whenever it was booked; 0 on conflict: its id was taken by another body."""
 
     state: PostedState
     transaction_id: int
@@ -176,8 +176,8 @@ class Reservations(Protocol):
         ...
 
     async def settle(self, settlements: Sequence[Settlement], *, recount: bool = False) -> None:
-        """Add what was spent and close reservations, each once. With `recount`, for a settlement that may have been done
-        before: its counters are forgotten, so that the next question loads them from the ledger."""
+        """Add what was spent and close reservations, each once. With `recount`, for what may have been settled before:
+        its counters are forgotten, so that the next question loads them from the ledger."""
         ...
 
     async def install(self, org: str, incarnation: str, position: LedgerPosition) -> bool:

@@ -7,14 +7,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from farthing_kit.money import NANOS_PER_USD, NanoUsd
-
 from farthing_accounting.domain.principal import Principal
 from farthing_accounting.domain.scopes import Scope, scopes_of
 from farthing_accounting.domain.windows import Period, Window, period_of
+from farthing_kit.money import NANOS_PER_USD, NanoUsd
 
-# The admission scripts compare in doubles, which are exact up to 2^53: a limit stays below, so that no comparison is ever
-# wrong by one. What is spent without a limit may be greater.
+# The admission scripts compare in doubles, which are exact up to 2^53: a limit stays below, so that no comparison is
+# ever wrong by one. What is spent without a limit may be greater.
 MAX_USD: Final = 9_000_000
 MAX_NANO_USD: Final = MAX_USD * NANOS_PER_USD
 MAX_TOKENS: Final = 9_000_000_000_000_000
@@ -73,9 +72,7 @@ def limits_of(principal: Principal, budgets: Iterable[Budget], now: datetime) ->
     scopes = scopes_of(principal)
     apply = [budget for budget in budgets if budget.scope in scopes and not budget.limits_nothing]
     apply.sort(key=lambda budget: (budget.scope.kind, budget.window))
-    return tuple(
-        Limit(Counter(b.scope, period_of(b.window, now)), b.money, b.tokens, b.concurrency) for b in apply
-    )
+    return tuple(Limit(Counter(b.scope, period_of(b.window, now)), b.money, b.tokens, b.concurrency) for b in apply)
 
 
 def counters_of(principal: Principal, moment: datetime) -> tuple[Counter, ...]:

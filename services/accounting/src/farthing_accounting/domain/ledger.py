@@ -6,11 +6,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, NewType
 
-from farthing_kit.money import NanoUsd, cost
-from farthing_kit.usage import TokenUsage
-
 from farthing_accounting.domain.usage import UsageEvent
 from farthing_accounting.domain.vocabulary import CacheLevel
+from farthing_kit.money import NanoUsd, cost
+from farthing_kit.usage import TokenUsage
 
 Account = NewType("Account", str)
 
@@ -74,7 +73,7 @@ def tenant_account(org: str) -> Account:
 
 
 def provider_account(level: CacheLevel, pool: str) -> Account:
-    """Who did the work: a cache, or a pool. An event that names no pool is still charged: its work is an unknown one's."""
+    """Who did the work: a cache, or a pool. An event that names no pool is charged all the same, to an unknown one."""
     return CACHE_ACCOUNT if level.is_hit else Account(f"pool:{pool or UNKNOWN_POOL}")
 
 

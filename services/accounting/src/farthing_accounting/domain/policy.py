@@ -6,9 +6,8 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Final
 
-from farthing_kit.money import NanoUsd
-
 from farthing_accounting.domain.vocabulary import OutageMode, Tier
+from farthing_kit.money import NanoUsd
 
 MAX_OUTPUT_TOKENS: Final = 8192
 MAX_CACHE_TIME_TO_LIVE: Final = timedelta(days=30)

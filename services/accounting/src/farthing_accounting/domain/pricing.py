@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from farthing_kit.money import NANOS_PER_USD, UnitPrices
-
 from farthing_accounting.domain.errors import PriceMissing
 from farthing_accounting.domain.vocabulary import Tier
+from farthing_kit.money import NANOS_PER_USD, UnitPrices
 
 MAX_MODEL_CHARS: Final = 128
 # A thousand dollars for a million tokens. With it, a cost stays inside 64 bits for any request that a model can answer.

@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import IntEnum
 
+from farthing_accounting.domain.vocabulary import CacheLevel, Task, Tier
 from farthing_kit.money import NanoUsd
 from farthing_kit.usage import TokenUsage
-
-from farthing_accounting.domain.vocabulary import CacheLevel, Task, Tier
 
 
 class GroupBy(IntEnum):

@@ -10,13 +10,12 @@ from datetime import datetime, timedelta
 from enum import Enum
 from typing import Final
 
-from farthing_kit.money import NanoUsd, cost
-from farthing_kit.usage import TokenUsage, Tokens
-
 from farthing_accounting.domain.budgets import MAX_NANO_USD, MAX_TOKENS, Counter
 from farthing_accounting.domain.errors import InvalidArgument
 from farthing_accounting.domain.pricing import Quote
 from farthing_accounting.domain.principal import Principal
+from farthing_kit.money import NanoUsd, cost
+from farthing_kit.usage import Tokens, TokenUsage
 
 MIN_TIME_TO_LIVE: Final = timedelta(seconds=1)
 MAX_TIME_TO_LIVE: Final = timedelta(hours=1)

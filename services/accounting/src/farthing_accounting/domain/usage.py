@@ -8,11 +8,10 @@ from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Final
 
-from farthing_kit.usage import TokenUsage
-
 from farthing_accounting.domain.pricing import Quote
 from farthing_accounting.domain.principal import Principal
 from farthing_accounting.domain.vocabulary import CacheLevel, FinishReason, Task, Tier
+from farthing_kit.usage import TokenUsage
 
 MAX_ID_CHARS: Final = 128
 MAX_EVENT_TOKENS: Final = 1_000_000_000
@@ -41,7 +40,7 @@ class UsageEvent:
     tags: dict[str, str] = field(default_factory=dict)
 
     def digest(self) -> bytes:
-        """The same for the same event however it was serialised: two bodies under one request id are told apart by it."""
+        """The same for the same event however it was serialised: tells two bodies under one request id apart."""
         text = json.dumps(asdict(self), sort_keys=True, default=_moment, separators=(",", ":"))
         return hashlib.sha256(text.encode()).digest()
 

@@ -10,9 +10,10 @@ from typing import Any, Final, Self
 
 import psycopg
 import psycopg_pool
-from farthing_kit.errors import StoreUnavailable
 from psycopg import AsyncConnection
 from psycopg.rows import TupleRow
+
+from farthing_kit.errors import StoreUnavailable
 
 SCHEMA: Final = "accounting"
 Connection = AsyncConnection[TupleRow]

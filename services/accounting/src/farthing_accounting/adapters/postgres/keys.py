@@ -40,7 +40,15 @@ class PostgresKeys:
                 await connection.execute(
                     "INSERT INTO keys (key_id, org, team, user_id, hash, create_time, expire_time)"
                     " VALUES (%s, %s, %s, %s, %s, %s, %s)",
-                    (key_id, principal.org, principal.team, principal.user, kept, record.create_time, record.expire_time),
+                    (
+                        key_id,
+                        principal.org,
+                        principal.team,
+                        principal.user,
+                        kept,
+                        record.create_time,
+                        record.expire_time,
+                    ),
                 )
             found = await _one(connection, key_id)
             assert found is not None

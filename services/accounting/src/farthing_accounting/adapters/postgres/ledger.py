@@ -6,8 +6,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import psycopg
-from farthing_kit.money import NanoUsd, UnitPrices
-from farthing_kit.usage import Tokens, TokenUsage
 from psycopg.types.json import Jsonb
 
 from farthing_accounting.adapters.postgres import reports, verification
@@ -17,9 +15,11 @@ from farthing_accounting.domain.ledger import Account, Booking, Entry, Transacti
 from farthing_accounting.domain.reports import CostRow, ReportQuery
 from farthing_accounting.domain.reservations import LedgerPosition, Spent
 from farthing_accounting.ports import Posted, PostedState, Unpostable
+from farthing_kit.money import NanoUsd, UnitPrices
+from farthing_kit.usage import Tokens, TokenUsage
 
-# One batch is booked at a time, over all replicas: transaction ids are then given in the order of commits, so that whoever
-# sees transaction N sees every one before it. Counters in Redis rely on that (see lua/settle.lua).
+# One batch is booked at a time, over all replicas: transaction ids are then given in the order of commits, so that
+# whoever sees transaction N sees every one before it. Counters in Redis rely on that (see lua/settle.lua).
 FOLD_LOCK: Final = 7_201_005
 VERIFY_TIMEOUT_S: Final = 60.0
 
@@ -48,7 +48,8 @@ SELECT coalesce(sum(u.cost), 0)::bigint, coalesce(sum(u.tokens), 0)::bigint, (SE
  ORDER BY c.number
 """
 _TRANSACTIONS: Final = """
-SELECT t.transaction_id, t.request_id, t.create_time, array_agg(e.account ORDER BY e.line), array_agg(e.amount ORDER BY e.line)
+SELECT t.transaction_id, t.request_id, t.create_time,
+       array_agg(e.account ORDER BY e.line), array_agg(e.amount ORDER BY e.line)
   FROM (SELECT * FROM transactions
          WHERE (%(org)s = '' OR org = %(org)s)
            AND (%(request_id)s = '' OR request_id = %(request_id)s)

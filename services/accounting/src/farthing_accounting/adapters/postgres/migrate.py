@@ -45,8 +45,8 @@ async def migrate(database: Database, files: Sequence[Migration] | None = None) 
         await connection.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCK,))
         await connection.execute(f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}".encode())
         await connection.execute(
-            "CREATE TABLE IF NOT EXISTS migrations (number integer PRIMARY KEY, name text NOT NULL, digest text NOT NULL,"
-            " apply_time timestamptz NOT NULL DEFAULT now())"
+            "CREATE TABLE IF NOT EXISTS migrations (number integer PRIMARY KEY, name text NOT NULL,"
+            " digest text NOT NULL, apply_time timestamptz NOT NULL DEFAULT now())"
         )
         return await _apply(connection, migrations() if files is None else files)
 
@@ -55,7 +55,9 @@ async def _apply(connection: Connection, files: Sequence[Migration]) -> list[str
     cursor = await connection.execute("SELECT number, digest FROM migrations")
     applied: dict[int, str] = dict(await cursor.fetchall())
     if unknown := applied.keys() - {file.number for file in files}:
-        raise MigrationError(f"the database has migration {max(unknown)}, which this release does not; start a newer one")
+        raise MigrationError(
+            f"the database has migration {max(unknown)}, which this release does not; start a newer one"
+        )
     done = []
     for file in files:
         if file.number in applied:

@@ -10,8 +10,8 @@ from farthing_accounting.ports import WriteOnce
 async def first_time(connection: Connection, operation: str, once: WriteOnce, result: str = "") -> tuple[bool, str]:
     """Claim an idempotency key in the transaction of the write that it stands for.
 
-    Returns whether this is the first time, and the result that was kept (this one's, or the first one's). Two at the same
-    time: the second waits for the first to commit. Another body is refused."""
+    Returns whether this is the first time, and the result that was kept (this one's, or the first one's). Two at the
+    same time: the second waits for the first to commit. Another body is refused."""
     cursor = await connection.execute(
         "INSERT INTO idempotency (operation, idempotency_key, digest, result) VALUES (%s, %s, %s, %s)"
         " ON CONFLICT DO NOTHING",

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final
 
-from farthing_kit.money import NanoUsd
-
 from farthing_accounting.adapters.postgres.database import Connection, Database
 from farthing_accounting.adapters.postgres.once import first_time
 from farthing_accounting.domain.policy import DEFAULT_POLICY, Policy
 from farthing_accounting.domain.vocabulary import OutageMode, Tier
 from farthing_accounting.ports import WriteOnce
+from farthing_kit.money import NanoUsd
 
 _LOCK: Final = 7_201_003
 _CURRENT: Final = """
@@ -48,7 +47,14 @@ def of_row(row: Sequence[Any]) -> Policy:
         return DEFAULT_POLICY
     version, default_tier, max_tier, max_output, cache, time_to_live, outage_mode, grace = row
     return Policy(
-        version, Tier(default_tier), Tier(max_tier), max_output, cache, time_to_live, OutageMode(outage_mode), NanoUsd(grace)
+        version,
+        Tier(default_tier),
+        Tier(max_tier),
+        max_output,
+        cache,
+        time_to_live,
+        OutageMode(outage_mode),
+        NanoUsd(grace),
     )
 
 

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final
 
-from farthing_kit.money import UnitPrices
-
 from farthing_accounting.adapters.postgres.database import Connection, Database
 from farthing_accounting.adapters.postgres.once import first_time
 from farthing_accounting.domain.pricing import ModelPrice, PriceBook
 from farthing_accounting.domain.vocabulary import Tier
 from farthing_accounting.ports import WriteOnce
+from farthing_kit.money import UnitPrices
 
 # Held by one change at a time: a list that was read up to version N has every version up to N.
 _LOCK: Final = 7_201_004

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from farthing_kit.money import NanoUsd
-from farthing_kit.usage import TokenUsage
 from psycopg import sql
 
 from farthing_accounting.adapters.postgres.database import Connection
 from farthing_accounting.domain.errors import InvalidArgument
 from farthing_accounting.domain.reports import CostRow, GroupBy, ReportQuery, group_name
+from farthing_kit.money import NanoUsd
+from farthing_kit.usage import TokenUsage
 
 MAX_ROWS: Final = 10_000
 _GROUPS: Final = {
@@ -29,8 +29,8 @@ _GROUPS: Final = {
 }
 _COSTS: Final = sql.SQL("""
 SELECT {group}, count(*), count(*) FILTER (WHERE cache_level IN (2, 3, 4)),
-       sum(fresh_input)::bigint, sum(cache_read)::bigint, sum(cache_write)::bigint, sum(output)::bigint, sum(reasoning)::bigint,
-       sum(cost)::bigint, sum(counterfactual_cost)::bigint
+       sum(fresh_input)::bigint, sum(cache_read)::bigint, sum(cache_write)::bigint,
+       sum(output)::bigint, sum(reasoning)::bigint, sum(cost)::bigint, sum(counterfactual_cost)::bigint
   FROM usage_events
  WHERE (%(org)s = '' OR org = %(org)s)
    AND (%(start)s::timestamptz IS NULL OR end_time >= %(start)s)

@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final
 
-from farthing_kit.money import NanoUsd
-from farthing_kit.usage import Tokens
-
 from farthing_accounting.adapters.postgres.database import Database
 from farthing_accounting.domain.principal import Principal
 from farthing_accounting.domain.reservations import Settlement
 from farthing_accounting.ports import Settle
+from farthing_kit.money import NanoUsd
+from farthing_kit.usage import Tokens
 
 # Two replicas never take the same ones: what one has locked, the other skips.
 _TAKE: Final = """
-SELECT u.transaction_id, u.request_id, u.reservation_id, u.org, u.team, u.user_id, u.key_id, u.end_time, u.cost, u.tokens
+SELECT u.transaction_id, u.request_id, u.reservation_id, u.org, u.team, u.user_id, u.key_id, u.end_time,
+       u.cost, u.tokens
   FROM unsettled w JOIN usage_events u USING (transaction_id)
  ORDER BY w.transaction_id LIMIT %s FOR UPDATE OF w SKIP LOCKED
 """

@@ -70,7 +70,8 @@ _CHECKS: Final = (
     SELECT format('usage event %s was booked at prices of %s that version %s of the price list does not have',
                   u.request_id, wanted.model, u.price_version)
       FROM usage_events u,
-           LATERAL (VALUES (u.model, u.prices), (u.counterfactual_model, u.counterfactual_prices)) AS wanted (model, prices)
+           LATERAL (VALUES (u.model, u.prices), (u.counterfactual_model, u.counterfactual_prices))
+             AS wanted (model, prices)
      WHERE wanted.model <> ''
        AND wanted.prices IS DISTINCT FROM (
              SELECT ARRAY[p.fresh_input, p.cache_read, p.cache_write, p.output, p.reasoning] FROM price_versions p

@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Final
+
+from redis import exceptions
 
 from farthing_kit.errors import StoreUnavailable
-from redis import exceptions
+
+_AWAY: Final = (
+    exceptions.ConnectionError,
+    exceptions.TimeoutError,
+    exceptions.ReadOnlyError,
+    exceptions.OutOfMemoryError,
+    exceptions.ClusterDownError,
+    TimeoutError,
+    OSError,
+)
 
 
 @contextmanager
@@ -15,15 +26,7 @@ def translated() -> Iterator[None]:
     """Redis that cannot be reached, is loading, read-only or out of memory: StoreUnavailable. Defects pass."""
     try:
         yield
-    except (
-        exceptions.ConnectionError,
-        exceptions.TimeoutError,
-        exceptions.ReadOnlyError,
-        exceptions.OutOfMemoryError,
-        exceptions.ClusterDownError,
-        asyncio.TimeoutError,
-        OSError,
-    ) as error:
+    except _AWAY as error:
         raise _unavailable(type(error).__name__) from error
     except exceptions.ResponseError as error:
         if str(error).startswith("MISCONF"):

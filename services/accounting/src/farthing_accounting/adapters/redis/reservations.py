@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from importlib import resources
 from typing import Any, Final
 
-from farthing_kit.clock import Clock
-from farthing_kit.money import NanoUsd
-from farthing_kit.usage import Tokens
 from redis.asyncio import Redis
 from redis.commands.core import AsyncScript
 
@@ -36,6 +33,9 @@ from farthing_accounting.domain.reservations import (
     Standing,
 )
 from farthing_accounting.domain.scopes import scopes_of
+from farthing_kit.clock import Clock
+from farthing_kit.money import NanoUsd
+from farthing_kit.usage import Tokens
 
 # Held sums must outlive every reservation in them (at most an hour); see reserve.lua for what depends on it.
 _HELD_KEEP: Final = timedelta(hours=2)
@@ -59,11 +59,20 @@ def _script(name: str) -> str:
 
 
 class RedisReservations:
-    """`clock` is for tests: without one, the time of the Redis server decides what has expired."""
+    """`clock` is for tests: without one, the time of the Redis server decides what has expired. `on_expired` is told
+    how many reservations a script found expired."""
 
-    def __init__(self, redis: Redis, *, keep: Keep | None = None, clock: Clock | None = None) -> None:
+    def __init__(
+        self,
+        redis: Redis,
+        *,
+        keep: Keep | None = None,
+        clock: Clock | None = None,
+        on_expired: Callable[[int], None] | None = None,
+    ) -> None:
         self._redis = redis
         self._clock = clock
+        self._on_expired = on_expired or _ignore
         self._common: dict[str, Any] = {
             "meta_keep_ms": _ms(_META_KEEP),
             "held_keep_ms": _ms(_HELD_KEEP),
@@ -75,8 +84,6 @@ class RedisReservations:
         self._settle = redis.register_script(_script("settle"))
         self._install = redis.register_script(_script("install"))
         self._standing = redis.register_script(_script("standing"))
-        # Reservations that scripts found expired, for whoever counts them.
-        self.expired = 0
 
     async def reserve(self, hold: Hold, limits: Sequence[Limit], version: int) -> Answer | Obstacle:
         """One atomic step over every scope."""
@@ -128,9 +135,11 @@ class RedisReservations:
             async with self._redis.pipeline(transaction=False) as pipe:
                 for settlement in settlements:
                     keys, ask = self._settlement(settlement, recount)
-                    await self._settle(keys=keys, args=[self._encoded(_Keys(settlement.principal.org), ask)], client=pipe)
+                    await self._settle(
+                        keys=keys, args=[self._encoded(_Keys(settlement.principal.org), ask)], client=pipe
+                    )
                 replies = await pipe.execute()
-        self.expired += sum(int(reply[1]) for reply in replies)
+        self._count(sum(int(reply[1]) for reply in replies))
 
     async def install(self, org: str, incarnation: str, position: LedgerPosition) -> bool:
         """Counters that are loaded stay as they are."""
@@ -172,7 +181,13 @@ class RedisReservations:
             await _awaited(self._redis.eval(_ANNOUNCE, 1, keys.meta, str(version), str(_ms(_META_KEEP))))
 
     async def _ask(
-        self, script: AsyncScript, keys: _Keys, reservation_id: str, ask: dict[str, Any], limits: Sequence[Limit], version: int
+        self,
+        script: AsyncScript,
+        keys: _Keys,
+        reservation_id: str,
+        ask: dict[str, Any],
+        limits: Sequence[Limit],
+        version: int,
     ) -> Answer | Obstacle:
         body = {**ask, "limits": [_limit(limit) for limit in limits], "limits_version": version}
         counters = [limit.counter for limit in limits]
@@ -186,8 +201,12 @@ class RedisReservations:
         with translated():
             reply: list[Any] = await script(keys=[*keys.fixed, *more], args=[self._encoded(keys, ask)])
         if counts:
-            self.expired += int(reply[1])
+            self._count(int(reply[1]))
         return reply
+
+    def _count(self, expired: int) -> None:
+        if expired:
+            self._on_expired(expired)
 
     def _encoded(self, keys: _Keys, ask: dict[str, Any]) -> str:
         body = {**self._common, **ask, "record_prefix": keys.record("")}
@@ -287,6 +306,10 @@ def _text(value: Any) -> str:
 
 def _ms(span: timedelta) -> int:
     return span // timedelta(milliseconds=1)
+
+
+def _ignore(_: int) -> None:
+    """Nobody counts."""
 
 
 async def _awaited(reply: Any) -> Any:

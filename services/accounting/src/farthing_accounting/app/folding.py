@@ -1,0 +1,194 @@
+"""Folding usage events into the ledger: booked, then settled, then acknowledged."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from farthing_accounting.domain.ledger import Booking, Unbookable, book
+from farthing_accounting.domain.reservations import Settlement
+from farthing_accounting.ports import (
+    Delivery,
+    Ledger,
+    Observer,
+    Posted,
+    PostedState,
+    Reservations,
+    Unpostable,
+    Unsettled,
+    UsageStream,
+)
+from farthing_kit.clock import Clock
+from farthing_kit.errors import FarthingError, StoreUnavailable
+
+FIRST_WAIT_S: Final = 0.1
+LONGEST_WAIT_S: Final = 5.0
+LATE_BATCH: Final = 256
+LATE_INTERVAL_S: Final = 1.0
+CONFLICT: Final = "another event was booked under this request id"
+
+
+class Stopping(Exception):
+    """Asked to stop while a store is away: what is not acknowledged is delivered again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """An event that can be booked, and the message that brought it."""
+
+    delivery: Delivery
+    booking: Booking
+
+
+class Folding:
+    """One batch at a time: a commit, a round trip to Redis, then the acknowledgements.
+
+    Whatever dies in between, the events come again: those that are in the books are not booked again, and their
+    settlement is done by recounting, which is right whether it had been done or not."""
+
+    def __init__(
+        self,
+        stream: UsageStream,
+        ledger: Ledger,
+        reservations: Reservations,
+        unsettled: Unsettled,
+        clock: Clock,
+        observer: Observer,
+    ) -> None:
+        self._stream = stream
+        self._ledger = ledger
+        self._reservations = reservations
+        self._unsettled = unsettled
+        self._clock = clock
+        self._observer = observer
+        self._stop = asyncio.Event()
+        self._ended = asyncio.Event()
+
+    async def run(self) -> None:
+        """Fold until asked to stop."""
+        try:
+            while not self._stop.is_set():
+                await self.fold(await self._stream.take())
+        except Stopping:
+            pass
+        finally:
+            self._ended.set()
+
+    async def stop(self) -> None:
+        """Take no more, and wait until the batch at hand is done."""
+        self._stop.set()
+        await self._ended.wait()
+
+    async def fold(self, deliveries: Sequence[Delivery]) -> None:
+        """Book, settle and acknowledge one batch."""
+        items = [item for delivery in deliveries if (item := await self._readable(delivery)) is not None]
+        if not items:
+            return
+        posted = await self._post(items)
+        await self._settle(posted)
+        for item, result in posted:
+            if result.state is PostedState.CONFLICT:
+                await self._bury(item.delivery, CONFLICT)
+            else:
+                self._observer.folded(result.state.value, 1)
+                await item.delivery.done()
+
+    async def settle_late(self) -> None:
+        """For ever: do the settlements that had to wait for Redis."""
+        while True:
+            try:
+                while done := await self._unsettled.settle_some(self._recount, LATE_BATCH):
+                    self._observer.folded("settled_late", done)
+            except StoreUnavailable:
+                pass
+            await self._clock.sleep(LATE_INTERVAL_S)
+
+    async def _readable(self, delivery: Delivery) -> Item | None:
+        fault = delivery.fault
+        if delivery.event is not None:
+            try:
+                return Item(delivery, book(delivery.event))
+            except Unbookable as error:
+                fault = str(error)
+        await self._bury(delivery, fault)
+        return None
+
+    async def _post(self, items: Sequence[Item]) -> list[tuple[Item, Posted]]:
+        """In one commit; when the books refuse something in it, in two halves, until only the culprit is left out."""
+        try:
+            posted = await self._until_posted(items)
+        except Unpostable as error:
+            if len(items) == 1:
+                await self._bury(items[0].delivery, str(error))
+                return []
+            middle = len(items) // 2
+            return await self._post(items[:middle]) + await self._post(items[middle:])
+        return list(zip(items, posted, strict=True))
+
+    async def _until_posted(self, items: Sequence[Item]) -> Sequence[Posted]:
+        wait_s = FIRST_WAIT_S
+        while True:
+            try:
+                started = self._clock.monotonic()
+                posted = await self._ledger.post([item.booking for item in items])
+                self._observer.booked(self._clock.monotonic() - started)
+                return posted
+            except StoreUnavailable:
+                await self._wait(wait_s, items)
+                wait_s = min(2 * wait_s, LONGEST_WAIT_S)
+
+    async def _settle(self, posted: Sequence[tuple[Item, Posted]]) -> None:
+        """Those that were just booked are added; of those that come again nobody knows whether they were."""
+        counted = [(item, result) for item, result in posted if item.booking.counts]
+        first = [_settlement(item, result) for item, result in counted if result.state is PostedState.BOOKED]
+        again = [_settlement(item, result) for item, result in counted if result.state is PostedState.REPEATED]
+        try:
+            await self._reservations.settle(first)
+            await self._recount(again)
+        except StoreUnavailable:
+            await self._remember([*first, *again], [item for item, _ in posted])
+
+    async def _remember(self, settlements: Sequence[Settlement], items: Sequence[Item]) -> None:
+        """Redis is away: the books go on without it."""
+        wait_s = FIRST_WAIT_S
+        while True:
+            try:
+                return await self._unsettled.remember(settlements)
+            except StoreUnavailable:
+                await self._wait(wait_s, items)
+                wait_s = min(2 * wait_s, LONGEST_WAIT_S)
+
+    async def _recount(self, settlements: Sequence[Settlement]) -> None:
+        await self._reservations.settle(settlements, recount=True)
+
+    async def _wait(self, seconds: float, items: Sequence[Item]) -> None:
+        """Between two attempts at a store: the stream is told that the batch is still being worked on."""
+        for item in items:
+            await item.delivery.renew()
+        await self._clock.sleep(seconds)
+        if self._stop.is_set():
+            raise Stopping
+
+    async def _bury(self, delivery: Delivery, reason: str) -> None:
+        """Counted, and kept with its reason. Where it cannot be kept it is not acknowledged: it comes again."""
+        try:
+            await delivery.bury(reason)
+        except FarthingError:
+            self._observer.folded("unburied", 1)
+        else:
+            self._observer.folded("buried", 1)
+
+
+def _settlement(item: Item, posted: Posted) -> Settlement:
+    event = item.booking.event
+    return Settlement(
+        transaction_id=posted.transaction_id,
+        request_id=event.request_id,
+        reservation_id=event.reservation_id,
+        principal=event.principal,
+        end_time=event.end_time,
+        amount=item.booking.cost,
+        tokens=event.usage.total,
+    )

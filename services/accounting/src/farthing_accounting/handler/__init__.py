@@ -1,0 +1,1 @@
+"""The gRPC services: validate, translate, call one use case, translate back."""

@@ -1,0 +1,285 @@
+"""The composition root of accounting."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Final
+
+from nats.aio.client import Client
+from redis.asyncio import Redis
+
+from farthing.accounting.v1.admission_service_pb2_grpc import add_AdmissionServiceServicer_to_server
+from farthing.accounting.v1.budget_service_pb2_grpc import add_BudgetServiceServicer_to_server
+from farthing.accounting.v1.key_service_pb2_grpc import add_KeyServiceServicer_to_server
+from farthing.accounting.v1.ledger_service_pb2_grpc import add_LedgerServiceServicer_to_server
+from farthing.accounting.v1.price_service_pb2_grpc import add_PriceServiceServicer_to_server
+from farthing.accounting.v1.report_service_pb2_grpc import add_ReportServiceServicer_to_server
+from farthing_accounting.adapters import price_file
+from farthing_accounting.adapters.nats.announcing import NatsAnnouncer
+from farthing_accounting.adapters.nats.usage import JetStreamUsage, StreamLimits
+from farthing_accounting.adapters.observing import MetricsObserver
+from farthing_accounting.adapters.postgres.budgets import PostgresBudgets
+from farthing_accounting.adapters.postgres.database import Database, Limits
+from farthing_accounting.adapters.postgres.keys import PostgresKeys
+from farthing_accounting.adapters.postgres.ledger import PostgresLedger
+from farthing_accounting.adapters.postgres.migrate import MigrationError, migrate
+from farthing_accounting.adapters.postgres.policies import PostgresPolicies
+from farthing_accounting.adapters.postgres.prices import PostgresPrices
+from farthing_accounting.adapters.postgres.unsettled import PostgresUnsettled
+from farthing_accounting.adapters.redis.connection import EvictingRedis, answers, connect, require_no_eviction
+from farthing_accounting.adapters.redis.reservations import Keep, RedisReservations
+from farthing_accounting.app.authorizing import Authorizing
+from farthing_accounting.app.budgeting import Budgeting
+from farthing_accounting.app.folding import Folding
+from farthing_accounting.app.fresh import Fresh
+from farthing_accounting.app.holding import Holding
+from farthing_accounting.app.issuing import Issuing
+from farthing_accounting.app.loading import CounterLoading
+from farthing_accounting.app.pricing import Pricing
+from farthing_accounting.app.reading import Reading
+from farthing_accounting.config import AccountingSettings
+from farthing_accounting.domain.budgets import Budgets
+from farthing_accounting.domain.keys import KeyHasher
+from farthing_accounting.domain.pricing import PriceBook
+from farthing_accounting.handler.admission import AdmissionHandler
+from farthing_accounting.handler.books import LedgerHandler, ReportHandler
+from farthing_accounting.handler.budgets import BudgetHandler
+from farthing_accounting.handler.keys import KeyHandler
+from farthing_accounting.handler.prices import PriceHandler
+from farthing_kit import nats as kit_nats
+from farthing_kit.context import Role
+from farthing_kit.errors import FarthingError, QueueUnavailable
+from farthing_kit.lifecycle import Process, run
+from farthing_kit.server import ANY_ROLE, MESH_ONLY, ServerError, Service
+
+SERVICE: Final = "accounting"
+OPERATORS: Final = frozenset({Role.OPERATOR})
+START_POLL_S: Final = 0.2
+
+Build = Process[AccountingSettings]
+
+
+@dataclass(frozen=True, slots=True)
+class Stores:
+    """What was opened, and what it is used through."""
+
+    database: Database
+    redis: Redis
+    nats: Client
+    reservations: RedisReservations
+    ledger: PostgresLedger
+    prices: PostgresPrices
+    budgets: PostgresBudgets
+    usage: JetStreamUsage
+    observer: MetricsObserver
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What is kept in memory, for a bounded time."""
+
+    prices: Fresh[str, PriceBook]
+    budgets: Fresh[str, Budgets]
+
+
+async def build(process: Build) -> None:
+    """Open the stores, wire the use cases, declare the services, start what runs in the background."""
+    try:
+        stores = await _open(process)
+        await _prepare(process, stores)
+    except (FarthingError, MigrationError, EvictingRedis, price_file.PriceFileError, ValueError) as error:
+        raise ServerError(str(error)) from error
+    _serve(process, stores)
+    _start(process, stores)
+
+
+async def _open(process: Build) -> Stores:
+    settings = process.settings
+    database = await process.enter(Database(settings.postgres_dsn.reveal().decode(), limits=_limits(settings)))
+    redis = await process.enter(_redis(settings))
+    nats = await _connect_nats(process)
+    observer = MetricsObserver(process.telemetry.metrics)
+    keep = Keep(closed=timedelta(milliseconds=settings.closed_keep_ms))
+    return Stores(
+        database=database,
+        redis=redis,
+        nats=nats,
+        reservations=RedisReservations(redis, keep=keep, on_expired=observer.expired),
+        ledger=PostgresLedger(database),
+        prices=PostgresPrices(database),
+        budgets=PostgresBudgets(database),
+        usage=JetStreamUsage(
+            nats, settings.nats_monitor_url, process.telemetry, process.clock, _stream_limits(settings)
+        ),
+        observer=observer,
+    )
+
+
+async def _prepare(process: Build, stores: Stores) -> None:
+    """Bring the stores to what this release needs; any of them may still be starting."""
+    await _until(process, "postgresql", stores.database.ping)
+    for name in await migrate(stores.database):
+        process.log.info("migrated", name=name)
+    await _until(process, "redis", lambda: answers(stores.redis))
+    await require_no_eviction(stores.redis)
+    await stores.usage.open()
+    if process.settings.prices_file is not None:
+        for model in await stores.prices.seed(price_file.read(process.settings.prices_file)):
+            process.log.info("took a price from the file", model=model)
+
+
+def _serve(process: Build, stores: Stores) -> None:
+    kept = _kept(process, stores)
+    loading = CounterLoading(stores.ledger, stores.reservations)
+    announcer = NatsAnnouncer(stores.nats)
+    keys, hasher = PostgresKeys(stores.database), KeyHasher(process.settings.key_pepper.reveal())
+    time_to_live = timedelta(milliseconds=process.settings.authorize_ttl_ms)
+    authorizing = Authorizing(keys, hasher, process.clock, time_to_live=time_to_live)
+    holding = Holding(stores.reservations, loading, kept.budgets, kept.prices, process.clock, stores.observer)
+    issuing = Issuing(keys, hasher, announcer, process.clock, secrets.token_bytes)
+    policies = PostgresPolicies(stores.database)
+    budgeting = Budgeting(
+        stores.budgets, policies, stores.reservations, loading, kept.budgets, announcer, process.clock
+    )
+    pricing, reading = Pricing(stores.prices, kept.prices), Reading(stores.ledger)
+    process.serve(*_services(authorizing, holding, issuing, budgeting, pricing, reading))
+
+
+def _services(
+    authorizing: Authorizing,
+    holding: Holding,
+    issuing: Issuing,
+    budgeting: Budgeting,
+    pricing: Pricing,
+    reading: Reading,
+) -> list[Service]:
+    """Who may call what."""
+    package = "farthing.accounting.v1"
+    return [
+        Service(
+            f"{package}.AdmissionService",
+            add_AdmissionServiceServicer_to_server,
+            AdmissionHandler(authorizing, holding),
+            roles=ANY_ROLE,
+            methods={"Authorize": MESH_ONLY},
+        ),
+        Service(f"{package}.KeyService", add_KeyServiceServicer_to_server, KeyHandler(issuing), roles=OPERATORS),
+        Service(
+            f"{package}.BudgetService", add_BudgetServiceServicer_to_server, BudgetHandler(budgeting), roles=OPERATORS
+        ),
+        Service(
+            f"{package}.PriceService",
+            add_PriceServiceServicer_to_server,
+            PriceHandler(pricing),
+            roles=ANY_ROLE,
+            methods={"SetPrice": OPERATORS},
+        ),
+        Service(
+            f"{package}.LedgerService",
+            add_LedgerServiceServicer_to_server,
+            LedgerHandler(reading),
+            roles=ANY_ROLE,
+            methods={"Verify": OPERATORS},
+        ),
+        Service(
+            f"{package}.ReportService", add_ReportServiceServicer_to_server, ReportHandler(reading), roles=ANY_ROLE
+        ),
+    ]
+
+
+def _start(process: Build, stores: Stores) -> None:
+    unsettled = PostgresUnsettled(stores.database)
+    folding = Folding(stores.usage, stores.ledger, stores.reservations, unsettled, process.clock, stores.observer)
+    process.start("fold usage", folding.run())
+    process.start("settle late", folding.settle_late())
+    process.start("look after the usage stream", stores.usage.keep_house())
+    process.start("watch the stores", _watch(process, stores))
+    process.on_drain(folding.stop)
+
+
+async def _watch(process: Build, stores: Stores) -> None:
+    """Say what answers. None is required for serving: each call that needs one that is away says so, others go on."""
+    while True:
+        await process.report("redis", await answers(stores.redis), required=False)
+        await process.report("postgresql", await stores.database.ping(), required=False)
+        await process.report("nats", stores.nats.is_connected, required=False)
+        await process.clock.sleep(process.settings.watch_interval_ms / 1000)
+
+
+def _kept(process: Build, stores: Stores) -> Kept:
+    settings = process.settings
+    fresh_s, stale_s = settings.limits_fresh_ms / 1000, settings.limits_stale_ms / 1000
+
+    async def book(_: str) -> PriceBook:
+        return await stores.prices.book()
+
+    return Kept(
+        prices=Fresh(book, process.clock, fresh_for_s=fresh_s, stale_for_s=stale_s, max_entries=1),
+        budgets=Fresh(
+            stores.budgets.of_org,
+            process.clock,
+            fresh_for_s=fresh_s,
+            stale_for_s=stale_s,
+            max_entries=settings.limits_entries,
+        ),
+    )
+
+
+async def _until(process: Build, store: str, ready: Callable[[], Awaitable[bool]]) -> None:
+    """Wait until a store answers: parts may be started in any order."""
+    end = process.clock.monotonic() + process.settings.start_wait_ms / 1000
+    while not await ready():
+        if process.clock.monotonic() >= end:
+            raise ServerError(f"{store} does not answer; start it, or check its address")
+        await process.clock.sleep(START_POLL_S)
+
+
+async def _connect_nats(process: Build) -> Client:
+    """As `_until`, for the one client that connects when it is made."""
+    settings = process.settings
+    end = process.clock.monotonic() + settings.start_wait_ms / 1000
+    while True:
+        try:
+            return await process.enter(kit_nats.connect(settings.nats_url, name=SERVICE, telemetry=process.telemetry))
+        except QueueUnavailable:
+            if process.clock.monotonic() >= end:
+                raise
+            await process.clock.sleep(START_POLL_S)
+
+
+def _redis(settings: AccountingSettings) -> Redis:
+    password = settings.redis_password.reveal().decode() if settings.redis_password else None
+    return connect(
+        settings.redis_url,
+        password=password,
+        connections=settings.redis_connections,
+        timeout_s=settings.redis_timeout_ms / 1000,
+    )
+
+
+def _limits(settings: AccountingSettings) -> Limits:
+    statement_s = settings.statement_timeout_ms / 1000
+    return Limits(
+        connections=settings.postgres_connections,
+        waiting=settings.postgres_waiting,
+        statement_s=statement_s,
+        transaction_s=2 * statement_s,
+    )
+
+
+def _stream_limits(settings: AccountingSettings) -> StreamLimits:
+    return StreamLimits(
+        max_bytes=settings.usage_max_bytes,
+        replicas=settings.usage_replicas,
+        batch=settings.fold_batch,
+        batch_wait_s=settings.fold_wait_ms / 1000,
+        max_unacknowledged=16 * settings.fold_batch,
+    )
+
+
+def main() -> int:
+    """Run until asked to stop; returns the exit code."""
+    return run(SERVICE, AccountingSettings, build)
