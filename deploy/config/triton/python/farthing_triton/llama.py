@@ -1,0 +1,117 @@
+"""Language models on a CPU: llama.cpp in process, which batches the requests in its slots continuously."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import xllamacpp
+
+from farthing_triton.base import DecoupledModel
+from farthing_triton.contract import Answer, BadRequest, Request
+
+QUIET = -1
+# Tokens of a prompt that are computed in one step: between two steps a cancelled request ends, and others get their turn.
+PROMPT_BATCH = 256
+
+
+class LlamaModel(DecoupledModel):
+    """Parameters: `weights` (a file in FARTHING_TRITON_WEIGHTS), `slots`, `context_tokens` of each slot, `threads`,
+    `stop` (texts that end an answer, with | between them: for base models, which would go on asking themselves)."""
+
+    def load(self) -> None:
+        """Read the weights."""
+        path = Path(os.environ["FARTHING_TRITON_WEIGHTS"]) / self.parameters["weights"]
+        if not path.exists():
+            raise RuntimeError(f"{path.name} is missing; make it: python deploy/config/triton/install.py")
+        self._context_tokens = int(self.parameters["context_tokens"])
+        self._stop = [text for text in self.parameters.get("stop", "").split("|") if text]
+        self._server = xllamacpp.Server(self._settings(path))
+
+    def _settings(self, path: Path) -> Any:
+        settings = xllamacpp.CommonParams()
+        settings.model.path = str(path)
+        settings.n_parallel = self.slots
+        settings.n_ctx = self.slots * self._context_tokens
+        settings.cpuparams.n_threads = int(self.parameters.get("threads") or os.cpu_count() or 1)
+        settings.n_batch = settings.n_ubatch = PROMPT_BATCH
+        settings.cache_ram_mib = 0
+        settings.verbosity = QUIET
+        return settings
+
+    def generate(self, request: Request, answer: Answer) -> None:
+        """Stream one completion."""
+        relay = Relay(answer)
+        self._server.handle_completions(self._body(request), relay.take)
+        relay.end()
+
+    def _body(self, request: Request) -> dict[str, Any]:
+        """llama.cpp's own names. Its default samplers beyond temperature and top_p are switched off, as in vLLM."""
+        stop = [*request.parameters.get("stop", ()), *self._stop]
+        neutral = {"temperature": 1.0, "top_p": 1.0, "top_k": 0, "min_p": 0.0, "repeat_penalty": 1.0}
+        return {
+            **neutral,
+            **request.parameters,
+            "stop": stop,
+            "prompt": request.prompt,
+            "n_predict": min(request.max_tokens, self._context_tokens - 1),
+            "stream": True,
+            "timings_per_token": True,
+            "return_progress": True,  # a call for each batch of the prompt: a cancelled request ends there too
+            "cache_prompt": False,
+        }
+
+
+class Relay:
+    """Passes on what llama.cpp says about one completion."""
+
+    def __init__(self, answer: Answer) -> None:
+        self._answer = answer
+        self._sent_tokens = 0
+        self._ended = False
+        self._error: dict[str, Any] = {}
+
+    def take(self, event: dict[str, Any]) -> bool:
+        """One event; true ends the completion."""
+        if self._answer.cancelled:
+            self._ended = True
+            self._answer.abandon()
+            return True
+        if "error" in event:
+            self._error = event["error"]  # raised later: an exception does not come through llama.cpp's callback
+            return True
+        choice = event["choices"][0]
+        if choice["finish_reason"] is not None:
+            self._finish(choice, event["usage"])
+        elif choice["text"]:
+            self._add(choice["text"], event["timings"])
+        return False
+
+    def end(self) -> None:
+        """The completion is over. Raises BadRequest for what was refused."""
+        if self._error:
+            raise refusal(self._error)
+        if not self._ended:
+            raise RuntimeError("llama.cpp ended without a last event")
+
+    def _add(self, text: str, timings: dict[str, Any]) -> None:
+        so_far = int(timings["predicted_n"])
+        self._answer.add(text, so_far - self._sent_tokens, int(timings["prompt_n"]))
+        self._sent_tokens = so_far
+
+    def _finish(self, choice: dict[str, Any], usage: dict[str, Any]) -> None:
+        self._ended = True
+        new_tokens = int(usage["completion_tokens"]) - self._sent_tokens
+        self._answer.finish(choice["text"], new_tokens, int(usage["prompt_tokens"]), choice["finish_reason"])
+
+
+def refusal(error: dict[str, Any]) -> Exception:
+    """llama.cpp's refusal as ours; its own text may quote the request."""
+    if error.get("type") == "exceed_context_size_error":
+        found, limit = error.get("n_prompt_tokens"), error.get("n_ctx")
+        return BadRequest(f"the prompt (length {found}) is longer than the maximum model length of {limit}")
+    if error.get("code") == 400:
+        return BadRequest("the model does not take these sampling parameters")
+    return RuntimeError("llama.cpp refused")
+
+
+TritonPythonModel = LlamaModel

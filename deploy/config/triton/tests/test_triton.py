@@ -1,0 +1,199 @@
+"""The local Triton with its models, through real gRPC."""
+
+import asyncio
+import json
+import struct
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+import pytest_asyncio
+from tritonclient.grpc import service_pb2, service_pb2_grpc
+
+from farthing_kit.local.triton import Triton
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+FLAGS = (
+    "stream",
+    "exclude_input_in_output",
+    "return_finish_reason",
+    "return_num_input_tokens",
+    "return_num_output_tokens",
+)
+QUESTION = "<|im_start|>user\nName three colours.<|im_end|>\n<|im_start|>assistant\n"
+FREED_WITHIN_S = 15.0  # a step of 256 prompt tokens on a busy machine may take a second
+
+
+@dataclass(frozen=True)
+class Reply:
+    """Everything that came back for one request."""
+
+    pieces: tuple[str, ...] = ()
+    input_tokens: int = 0
+    output_tokens: int = 0
+    finish_reason: str = ""
+    error: str = ""
+
+    @property
+    def text(self) -> str:
+        return "".join(self.pieces)
+
+
+class Client:
+    """Speaks the vLLM backend's tensors to one server."""
+
+    def __init__(self, channel: grpc.aio.Channel, log: Path) -> None:
+        self._stub: Any = service_pb2_grpc.GRPCInferenceServiceStub(channel)
+        self.log = log
+
+    async def call(self, model: str, prompt: str, **parameters: Any) -> Any:
+        """A stream with one request on it."""
+        call = self._stub.ModelStreamInfer(timeout=60)
+        await call.write(infer_request(model, prompt, parameters))
+        await call.done_writing()
+        return call
+
+    async def ask(self, model: str, prompt: str, **parameters: Any) -> Reply:
+        """The whole answer to one request."""
+        reply = Reply()
+        async for message in await self.call(model, prompt, **parameters):
+            if message.error_message:
+                return Reply(error=message.error_message)
+            reply = extended(reply, message.infer_response)
+        return reply
+
+
+def infer_request(model: str, prompt: str, parameters: dict[str, Any]) -> Any:
+    request = service_pb2.ModelInferRequest(model_name=model)
+    for name, text in (("text_input", prompt), ("sampling_parameters", json.dumps(parameters))):
+        raw = text.encode()
+        add(request, name, "BYTES", struct.pack("<I", len(raw)) + raw)
+    for name in FLAGS:
+        add(request, name, "BOOL", b"\x01")
+    return request
+
+
+def add(request: Any, name: str, datatype: str, raw: bytes) -> None:
+    request.inputs.append(service_pb2.ModelInferRequest.InferInputTensor(name=name, datatype=datatype, shape=[1]))
+    request.raw_input_contents.append(raw)
+
+
+def extended(reply: Reply, response: Any) -> Reply:
+    found = {tensor.name: raw for tensor, raw in zip(response.outputs, response.raw_output_contents, strict=True)}
+    if not found:
+        return reply
+    return Reply(
+        pieces=(*reply.pieces, found["text_output"][4:].decode()),
+        input_tokens=struct.unpack("<I", found["num_input_tokens"])[0],
+        output_tokens=reply.output_tokens + struct.unpack("<I", found["num_output_tokens"])[0],
+        finish_reason=found["finish_reason"][4:].decode(),
+    )
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def triton(servers_dir: Path) -> AsyncIterator[Client]:
+    log = servers_dir / "triton-models.log"
+    server = await Triton(["echo", "echo-slow", "small"], log=log).start()
+    async with grpc.aio.insecure_channel(server.address) as channel:
+        yield Client(channel, log)
+    await server.stop()
+
+
+async def test_echo_streams_its_words_and_counts_them(triton: Client) -> None:
+    reply = await triton.ask("echo", "one two three", max_tokens=16)
+    assert reply.pieces == ("one", " two", " three")
+    assert (reply.input_tokens, reply.output_tokens, reply.finish_reason) == (3, 3, "stop")
+
+
+async def test_the_output_limit_is_kept_and_named(triton: Client) -> None:
+    reply = await triton.ask("echo", "one two three", max_tokens=2)
+    assert (reply.text, reply.output_tokens, reply.finish_reason) == ("one two", 2, "length")
+
+
+@pytest.mark.parametrize(
+    ("prompt", "parameters", "says"),
+    [
+        ("", {}, "the prompt is empty"),
+        ("hello", {"max_tokens": 0}, "max_tokens must be"),
+        ("hello", {"max_tokens": "many"}, "max_tokens must be"),
+        ("hello", {"frobnicate": 1}, "'frobnicate'"),
+        ("hello", {"stop": "x"}, "stop must be"),
+    ],
+)
+@pytest.mark.parametrize("model", ["echo", "small"])
+async def test_a_bad_request_is_refused_clearly(
+    triton: Client, model: str, prompt: str, parameters: dict[str, Any], says: str
+) -> None:
+    assert says in (await triton.ask(model, prompt, **parameters)).error
+
+
+async def test_a_language_model_counts_exactly_what_it_streams(triton: Client) -> None:
+    reply = await triton.ask("small", QUESTION, max_tokens=12, temperature=0)
+    assert reply.text.strip()
+    assert 1 <= reply.output_tokens <= 12
+    assert reply.input_tokens > 5
+    assert reply.finish_reason in ("stop", "length")
+
+
+async def test_the_most_likely_answer_is_always_the_same(triton: Client) -> None:
+    first, second = [await triton.ask("small", QUESTION, max_tokens=16, temperature=0) for _ in range(2)]
+    assert first.text == second.text
+
+
+async def test_a_seed_repeats_a_sampled_answer(triton: Client) -> None:
+    sampled = {"max_tokens": 16, "temperature": 1.0, "seed": 7}
+    first, second = [await triton.ask("small", QUESTION, **sampled) for _ in range(2)]
+    assert first.text == second.text
+
+
+async def test_an_answer_ends_before_a_stop_string(triton: Client) -> None:
+    whole = await triton.ask("small", QUESTION, max_tokens=24, temperature=0)
+    word = whole.text.split()[3]
+    cut = await triton.ask("small", QUESTION, max_tokens=24, temperature=0, stop=[word])
+    assert word not in cut.text
+    assert cut.finish_reason == "stop"
+
+
+async def test_a_prompt_beyond_the_context_is_refused_with_both_lengths(triton: Client) -> None:
+    error = (await triton.ask("small", "word " * 3000, max_tokens=4)).error
+    assert "longer than the maximum model length of 2048" in error
+
+
+async def test_answers_are_made_side_by_side(triton: Client) -> None:
+    calls = [await triton.call("small", QUESTION, max_tokens=48, ignore_eos=True) for _ in range(4)]
+    begun = [await call.read() for call in calls]
+    unfinished = [not call.done() for call in calls]
+    replies = [[message async for message in call] for call in calls]
+    assert all(message.infer_response.outputs for message in begun)
+    assert all(unfinished)
+    assert all(replies)
+
+
+@pytest.mark.parametrize("model", ["echo-slow", "small"])
+async def test_a_cancelled_stream_frees_its_slot(triton: Client, model: str) -> None:
+    long = " ".join(f"word{number}" for number in range(400))
+    calls = [await triton.call(model, long, max_tokens=400, ignore_eos=True) for _ in range(8)]
+    await calls[0].read()
+    for call in calls:
+        call.cancel()
+    async with asyncio.timeout(FREED_WITHIN_S):
+        reply = await triton.ask(model, "free again", max_tokens=2)
+    assert reply.output_tokens in (1, 2)
+
+
+async def test_more_than_the_queue_holds_is_refused(triton: Client) -> None:
+    calls = [await triton.call("echo-slow", "one two three four five", max_tokens=5) for _ in range(90)]
+    errors = [message.error_message for call in calls async for message in call if message.error_message]
+    assert errors
+    assert set(errors) == {"Exceeds maximum queue size"}
+
+
+async def test_no_prompt_reaches_the_log(triton: Client) -> None:
+    for model in ("echo", "small"):
+        await triton.ask(model, "canary-7f3a", max_tokens=4)
+        await triton.ask(model, "canary-7f3a", max_tokens=0)
+    assert "canary-7f3a" not in triton.log.read_text()
