@@ -1,0 +1,274 @@
+"""The gateway's peers as real gRPC servers in this process, which do what a test tells them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from nats.aio.client import Client
+from nats.js import JetStreamContext
+
+from farthing.accounting.v1 import admission_service_pb2 as admission
+from farthing.accounting.v1 import admission_service_pb2_grpc as admission_rpc
+from farthing.accounting.v1 import price_service_pb2 as price
+from farthing.accounting.v1 import price_service_pb2_grpc as price_rpc
+from farthing.accounting.v1.policy_pb2 import OutageMode, Policy
+from farthing.cache.v1 import cache_service_pb2 as cache
+from farthing.cache.v1 import cache_service_pb2_grpc as cache_rpc
+from farthing.classifier.v1 import classifier_service_pb2 as classifier
+from farthing.classifier.v1 import classifier_service_pb2_grpc as classifier_rpc
+from farthing.inference.v1 import inference_service_pb2 as inference
+from farthing.inference.v1 import inference_service_pb2_grpc as inference_rpc
+from farthing.scheduler.v1 import scheduler_service_pb2 as scheduler
+from farthing.scheduler.v1 import scheduler_service_pb2_grpc as scheduler_rpc
+from farthing.type.v1.generation_pb2 import GenerationChunk, GenerationFinished
+from farthing.type.v1.model_pb2 import CacheLevel, FinishReason, Task, Tier
+from farthing.type.v1.principal_pb2 import Principal
+from farthing.type.v1.usage_pb2 import Quote, TokenUsage
+from farthing_gateway.adapters.wire import quote_to_message, tier_to_message
+from farthing_gateway.config import GatewaySettings
+from farthing_gateway.domain.errors import key_invalid
+from farthing_gateway.main import build
+from farthing_kit import nats
+from farthing_kit.context import RequestContext, require_context
+from farthing_kit.errors import FarthingError
+from farthing_kit.interceptors.client import Channel
+from farthing_kit.money import cost
+from farthing_kit.server import Service
+from farthing_kit.testing.server import RunningProcess, running, serving
+from farthing_kit.testing.settings import settings
+from farthing_kit.wire import money_to_message, prices_from_message, prices_to_message, usage_from_message
+from services.gateway.tests.fakes import quote_of
+from services.gateway.tests.values import MODELS, PRICES
+
+ACME = Principal(org="acme", team="search", user="u1", key_id="k_acme")
+ANSWER = ("The capital", " of France", " is Paris.")
+USAGE = TokenUsage(fresh_input_tokens=12, output_tokens=5)
+
+
+@dataclass
+class Script:
+    """What the peers do: `errors` by method name, and the state that tests look at."""
+
+    errors: dict[str, FarthingError] = field(default_factory=dict)
+    calls: list[str] = field(default_factory=list)
+    contexts: dict[str, RequestContext] = field(default_factory=dict)
+    policy: Policy = field(default_factory=lambda: Policy(
+        version=1, default_tier=Tier.TIER_MEDIUM, max_tier=Tier.TIER_LARGE, max_output_tokens=256, cache_enabled=True,
+        outage_mode=OutageMode.OUTAGE_MODE_DENY,
+    ))  # fmt: skip
+    revoked: bool = False
+    complexity: float = 0.1
+    answer: tuple[str, ...] = ANSWER
+    finish_reason: FinishReason.ValueType = FinishReason.FINISH_REASON_STOP
+    hold_after: int | None = None
+    holding: asyncio.Event = field(default_factory=asyncio.Event)
+    cancelled: asyncio.Event = field(default_factory=asyncio.Event)
+    reservations: dict[str, admission.ReserveRequest] = field(default_factory=dict)
+    released: list[str] = field(default_factory=list)
+    jobs: dict[str, scheduler.GenerateRequest] = field(default_factory=dict)
+    entries: dict[tuple[str, bytes], cache.CachedAnswer] = field(default_factory=dict)
+    stored: asyncio.Event = field(default_factory=asyncio.Event)
+    epoch: int = 7
+
+    def enter(self, method: str) -> None:
+        """A call came in."""
+        self.calls.append(method)
+        self.contexts[method] = require_context()
+        if method in self.errors:
+            raise self.errors[method]
+
+
+class Accounting(admission_rpc.AdmissionServiceServicer, price_rpc.PriceServiceServicer):
+    """Knows one key."""
+
+    def __init__(self, script: Script) -> None:
+        self._script = script
+
+    async def Authorize(self, request: Any, context: Any) -> admission.AuthorizeResponse:
+        self._script.enter("Authorize")
+        if request.api_key != "fk_acme" or self._script.revoked:
+            raise key_invalid()
+        response = admission.AuthorizeResponse(principal=ACME, policy=self._script.policy)
+        response.policy.cache_time_to_live.FromSeconds(3600)
+        response.time_to_live.FromSeconds(60)
+        return response
+
+    async def Reserve(self, request: Any, context: Any) -> admission.ReserveResponse:
+        self._script.enter("Reserve")
+        self._script.reservations[request.reservation_id] = request
+        quote: Quote = quote_to_message(quote_of(request.model))
+        worst = cost(usage_from_message(request.estimate), prices_from_message(quote.prices))
+        held = admission.Reservation(reservation_id=request.reservation_id, amount=money_to_message(worst))
+        return admission.ReserveResponse(reservation=held, quote=quote)
+
+    async def Release(self, request: Any, context: Any) -> admission.ReleaseResponse:
+        self._script.enter("Release")
+        self._script.released.append(request.reservation_id)
+        return admission.ReleaseResponse()
+
+    async def ListPrices(self, request: Any, context: Any) -> price.ListPricesResponse:
+        self._script.enter("ListPrices")
+        return price.ListPricesResponse(prices=[
+            price.ModelPrice(model=each.model, tier=tier_to_message(each.tier), prices=prices_to_message(each.prices),
+                             price_version=each.version)
+            for each in PRICES
+        ])  # fmt: skip
+
+
+class Cache(cache_rpc.CacheServiceServicer):
+    """Partitions by the signed context."""
+
+    def __init__(self, script: Script) -> None:
+        self._script = script
+
+    async def Lookup(self, request: Any, context: Any) -> cache.LookupResponse:
+        self._script.enter("Lookup")
+        found = self._script.entries.get(_entry(request.key))
+        if found is None:
+            return cache.LookupResponse(level=CacheLevel.CACHE_LEVEL_NONE, epoch=self._script.epoch)
+        response = cache.LookupResponse(answer=found, level=CacheLevel.CACHE_LEVEL_EXACT, epoch=self._script.epoch)
+        response.time_to_live.FromSeconds(600)
+        return response
+
+    async def Store(self, request: Any, context: Any) -> cache.StoreResponse:
+        self._script.enter("Store")
+        kept = request.epoch == self._script.epoch
+        if kept:
+            self._script.entries[_entry(request.key)] = request.answer
+        self._script.stored.set()
+        return cache.StoreResponse(stored=kept)
+
+
+def _entry(key: cache.CacheKey) -> tuple[str, bytes]:
+    return require_context().principal.org, key.SerializeToString(deterministic=True)
+
+
+class Classifier(classifier_rpc.ClassifierServiceServicer):
+    """Says what it is told to."""
+
+    def __init__(self, script: Script) -> None:
+        self._script = script
+
+    async def Analyze(self, request: Any, context: Any) -> classifier.AnalyzeResponse:
+        self._script.enter("Analyze")
+        return classifier.AnalyzeResponse(
+            complexity=self._script.complexity,
+            task=Task.TASK_QUESTION_ANSWERING,
+            expected_output=classifier.OutputLength(p50_tokens=20, p90_tokens=60),
+            uncertainty=0.1,
+            prompt_tokens=9,
+        )
+
+
+class Scheduler(scheduler_rpc.SchedulerServiceServicer):
+    """Answers in pieces; can hold still after some of them."""
+
+    def __init__(self, script: Script) -> None:
+        self._script = script
+
+    async def Generate(self, request: Any, context: Any) -> AsyncIterator[scheduler.GenerateResponse]:
+        script = self._script
+        script.enter("Generate")
+        script.jobs[require_context().request_id] = request
+        try:
+            for number, response in enumerate(self._responses()):
+                if number == script.hold_after:
+                    script.holding.set()
+                    await asyncio.Event().wait()
+                yield response
+        except asyncio.CancelledError:
+            script.cancelled.set()
+            raise
+        if "Finished" in script.errors:
+            raise script.errors["Finished"]
+
+    def _responses(self) -> list[scheduler.GenerateResponse]:
+        started = scheduler.Started(pool="cpu-local", quantization="INT4")
+        finished = GenerationFinished(finish_reason=self._script.finish_reason, usage=USAGE)
+        chunks = [scheduler.GenerateResponse(chunk=GenerationChunk(text=text)) for text in self._script.answer]
+        end = [] if "Finished" in self._script.errors else [scheduler.GenerateResponse(finished=finished)]
+        return [scheduler.GenerateResponse(started=started), *chunks, *end]
+
+
+class Inference(inference_rpc.InferenceServiceServicer):
+    """Lists one pool."""
+
+    def __init__(self, script: Script) -> None:
+        self._script = script
+
+    async def ListPools(self, request: Any, context: Any) -> inference.ListPoolsResponse:
+        self._script.enter("ListPools")
+        models = [
+            inference.PoolModel(name=model.name, tier=tier_to_message(model.tier), weights=model.weights,
+                                quantization=model.quantization, context_tokens=model.context_tokens)
+            for model in MODELS
+        ]  # fmt: skip
+        state = inference.PoolState.POOL_STATE_ACTIVE
+        return inference.ListPoolsResponse(pools=[inference.Pool(name="cpu-local", models=models, state=state)])
+
+
+def services(script: Script) -> list[Service]:
+    """Every peer, to be served by one server. Methods that the gateway never calls answer UNIMPLEMENTED."""
+    books: Any = Accounting(script)  # type: ignore[abstract]
+    peers: dict[str, tuple[Any, Any]] = {
+        "accounting.v1.AdmissionService": (admission_rpc.add_AdmissionServiceServicer_to_server, books),
+        "accounting.v1.PriceService": (price_rpc.add_PriceServiceServicer_to_server, books),
+        "cache.v1.CacheService": (cache_rpc.add_CacheServiceServicer_to_server, Cache(script)),  # type: ignore[abstract]
+        "classifier.v1.ClassifierService": (
+            classifier_rpc.add_ClassifierServiceServicer_to_server,
+            Classifier(script),  # type: ignore[abstract]
+        ),
+        "scheduler.v1.SchedulerService": (
+            scheduler_rpc.add_SchedulerServiceServicer_to_server,
+            Scheduler(script),  # type: ignore[abstract]
+        ),
+        "inference.v1.InferenceService": (
+            inference_rpc.add_InferenceServiceServicer_to_server,
+            Inference(script),  # type: ignore[abstract]
+        ),
+    }
+    return [Service(f"farthing.{name}", register, servicer) for name, (register, servicer) in peers.items()]
+
+
+@asynccontextmanager
+async def usage_stream(nats_url: str) -> AsyncIterator[JetStreamContext]:
+    """The stream that usage events go to, as accounting makes it."""
+    client = Client()
+    await client.connect(nats_url)
+    js = client.jetstream()
+    await nats.ensure_stream(js, nats.Stream(name="USAGE", subjects=["usage.>"], max_bytes=1024 * 1024))
+    yield js
+    await client.close()
+
+
+@dataclass
+class World:
+    """A whole gateway and what it needs around it."""
+
+    script: Script
+    gateway: RunningProcess[GatewaySettings]
+    channel: Channel
+    usage: JetStreamContext
+
+
+@asynccontextmanager
+async def world(nats_url: str, folder: Path, **changes: Any) -> AsyncIterator[World]:
+    """Run the gateway's own composition root between real servers; `changes` are settings."""
+    script = Script()
+    async with AsyncExitStack() as stack:
+        usage = await stack.enter_async_context(usage_stream(nats_url))
+        peers = await stack.enter_async_context(serving(*services(script)))
+        targets = ("accounting", "cache", "classifier", "scheduler", "inference")
+        made: dict[str, Any] = {f"{peer}_target": peers.target for peer in targets}
+        # Generous budgets: the machine that runs the tests may be busy, and they are not what is tested.
+        made |= {"nats_url": nats_url, "outbox_dir": folder / "outbox", "look_up_timeout_ms": 5000,
+                 "analyze_timeout_ms": 5000, "accounting_timeout_ms": 5000}  # fmt: skip
+        prepared = settings(GatewaySettings, **{**made, **changes})
+        gateway = await stack.enter_async_context(running("gateway", prepared, build))
+        channel = await stack.enter_async_context(gateway.channel(signer=None))
+        yield World(script, gateway, channel, usage)
