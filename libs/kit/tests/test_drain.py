@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from typing import Any
 
 import grpc
@@ -70,6 +71,20 @@ async def test_stopping_waits_for_handlers_that_aborted() -> None:
         assert server.server.pipeline.running == 0
         with pytest.raises(FarthingError):
             await call
+
+
+async def test_watches_end_at_once_and_their_callers_may_watch_another() -> None:
+    async def repeat(request: StringValue, context: Any) -> AsyncIterator[StringValue]:
+        yield request
+        await asyncio.Event().wait()
+
+    watched = echo_service(None, repeat, long_lived=frozenset({"Repeat"}))
+    async with serving(watched, settings=settings(ServiceSettings, grace_ms=30_000)) as server:
+        call = EchoStub(server.channel()).Repeat(text("x"))
+        await anext(call)
+        assert await server.server.stop()
+        with pytest.raises(Unavailable, match="this replica is stopping"):
+            await anext(call)
 
 
 async def test_after_the_grace_period_handlers_are_cancelled() -> None:

@@ -133,6 +133,8 @@ class Process(Generic[S]):
     async def close(self) -> None:
         """Drain, then end the background tasks, then close resources in reverse, then send the last spans."""
         self._stop.set()
+        if self.server is not None:
+            await self.server.health.drain()
         await self._run_drain_hooks()
         if self.server is not None:
             await self.server.stop()

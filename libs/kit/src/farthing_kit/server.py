@@ -120,10 +120,11 @@ class Server:
         return self.port
 
     async def stop(self) -> bool:
-        """Drain: say NOT_SERVING, stay reachable for drain_wait_ms, refuse new calls, wait for those in progress up to
-        grace_ms, cancel the rest. False if a handler was still running at the end."""
+        """Drain: say NOT_SERVING, stay reachable for drain_wait_ms, end watches, refuse new calls, wait for those in
+        progress up to grace_ms, cancel the rest. False if a handler was still running at the end."""
         await self.health.drain()
         await asyncio.sleep(self._settings.drain_wait_ms / 1000)
+        self.pipeline.end_long_lived()
         grace_s = self._settings.grace_ms / 1000
         await self._server.stop(grace_s)
         finished = await self.pipeline.wait_idle(CANCEL_WAIT_S)

@@ -23,7 +23,7 @@ from opentelemetry.trace import Span, SpanKind, Status, StatusCode
 
 from farthing_kit import deadline, status
 from farthing_kit.context import METADATA_KEY, ContextSigner, Priority, RequestContext, set_context
-from farthing_kit.errors import DeadlineExceeded, DeadlineTooShort, FarthingError
+from farthing_kit.errors import DeadlineExceeded, DeadlineTooShort, FarthingError, Unavailable
 from farthing_kit.interceptors import access, failures
 from farthing_kit.interceptors.method import Method
 from farthing_kit.interceptors.shed import Shedder
@@ -69,9 +69,17 @@ class Pipeline:
         self._default_deadline_s = default_deadline_s
         self._children: dict[tuple[str, str, grpc.StatusCode], Any] = {}
         self._in_progress: Counter[str] = Counter()
+        self._long_lived: set[asyncio.Task[Any]] = set()
+        self._ending = False
         self._idle = asyncio.Event()
         self._idle.set()
         self.running = 0
+
+    def end_long_lived(self) -> None:
+        """End the watches: their callers are told UNAVAILABLE, and watch another replica."""
+        self._ending = True
+        for task in self._long_lived:
+            task.cancel()
 
     async def wait_idle(self, timeout_s: float) -> bool:
         """Wait until no handler runs; False if some still do after `timeout_s`. `Server.stop` of gRPC does not wait for
@@ -166,9 +174,18 @@ class Pipeline:
         set_context(caller)
         if caller is not None:
             _describe(visit.span, caller)
-        if not method.long_lived:
+        if method.long_lived:
+            self._watch(method)
+        else:
             self._shed(visit, caller.priority if caller is not None else Priority.NORMAL)
         self._check_deadline(visit, context.time_remaining())
+
+    def _watch(self, method: Method) -> None:
+        if self._ending:
+            raise _stopping(method)
+        task = asyncio.current_task()
+        assert task is not None
+        self._long_lived.add(task)
 
     def _shed(self, visit: _Visit, priority: Priority) -> None:
         try:
@@ -191,6 +208,8 @@ class Pipeline:
         if isinstance(error, grpc.aio.AbortError):
             visit.code = _code(context)
             raise error
+        if isinstance(error, asyncio.CancelledError) and self._ending and visit.method.long_lived:
+            error = _stopping(visit.method)
         if isinstance(error, asyncio.CancelledError | GeneratorExit):
             visit.code = grpc.StatusCode.DEADLINE_EXCEEDED if _expired() else grpc.StatusCode.CANCELLED
             raise error
@@ -205,6 +224,8 @@ class Pipeline:
     def _leave(self, visit: _Visit) -> None:
         if visit.entered:
             self._shedder.leave()
+        if visit.method.long_lived:
+            self._long_lived.discard(asyncio.current_task())
         self._observe(visit)
         self._in_progress[visit.method.service] -= 1
         self.running -= 1
@@ -261,6 +282,10 @@ def _too_short(remaining_s: float, needed_s: float) -> DeadlineTooShort:
         "too little of the deadline is left to start; allow more time",
         metadata={"remaining_ms": str(int(remaining_s * 1000)), "needed_ms": str(int(needed_s * 1000))},
     )
+
+
+def _stopping(method: Method) -> Unavailable:
+    return Unavailable("this replica is stopping; call again", metadata={"service": method.service})
 
 
 def _expired() -> bool:

@@ -132,8 +132,8 @@ class Receiver:
 
 
 def to_json(message: ExportTraceServiceRequest) -> dict[str, Any]:
-    """OTLP JSON of a request: as protobuf's, but with ids in hex and enums as numbers. By hand: MessageToDict takes five
-    times as long, on the machine whose speed the spans describe."""
+    """OTLP JSON of a request: as protobuf's, but with ids in hex and enums as numbers. By hand: MessageToDict takes
+    five times as long, on the machine whose speed the spans describe."""
     return {"resourceSpans": [_resource_json(resource) for resource in message.resource_spans]}
 
 

@@ -111,7 +111,6 @@ class MetricName:
     RPC_IN_FLIGHT: Final = "farthing_rpc_in_flight"
     RPC_SHED: Final = "farthing_rpc_shed_total"
     CLIENT_SECONDS: Final = "farthing_client_rpc_seconds"
-    CERT_EXPIRY_SECONDS: Final = "farthing_cert_expiry_seconds"
     OUTBOX_PENDING: Final = "farthing_outbox_pending_records"
     OUTBOX_BYTES: Final = "farthing_outbox_journal_bytes"
     OUTBOX_PUBLISHED: Final = "farthing_outbox_published_total"
