@@ -106,6 +106,7 @@ async def _worker(process: Process[SchedulerSettings], parts: _Parts) -> PullSou
         clock=process.clock,
         slots_per_model=settings.slots_per_model,
         max_models=settings.max_models,
+        expires_s=settings.ack_wait_ms / 2000,
     )
     worker = Worker(
         source=source,
@@ -133,10 +134,10 @@ def _link(process: Process[SchedulerSettings], parts: _Parts, relays: Relays | N
         if relays is not None:
             relays.connection_lost()
 
-    async def back() -> None:
+    async def back(life: int) -> None:
         queue_is_empty = await parts.topology.ensure_stream()
         if relays is not None:
-            relays.connection_back(queue_is_empty=queue_is_empty)
+            relays.connection_back(life, queue_is_empty=queue_is_empty)
         if source is not None:
             await source.reconnected()
         await process.report("nats", True)

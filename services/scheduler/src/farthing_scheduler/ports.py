@@ -20,9 +20,10 @@ class Refused(Protocol):
 class JobQueue(Protocol):
     """Where jobs wait for a worker."""
 
-    async def submit(self, job: Job, refused: Refused) -> None:
+    async def submit(self, job: Job, refused: Refused) -> int:
         """Hand over a job without waiting for the queue's word: replies may come before it does. `refused` hears, in
-        bounded time, if the queue did not take the job. Never raises."""
+        bounded time, if the queue did not take the job. Returns in which life of the connection that was; lives count
+        up. Never raises."""
         ...
 
     async def states(self) -> Sequence[QueueState]:
@@ -33,8 +34,9 @@ class JobQueue(Protocol):
 class Cancels(Protocol):
     """The word to all workers that a job shall end."""
 
-    async def cancel(self, request_id: str, *, below_attempt: int = 0) -> None:
-        """End a job; with `below_attempt` only earlier attempts, because that one takes over. Never raises."""
+    async def cancel(self, request_id: str, *, below_attempt: int = 0, discard_usage: bool = False) -> None:
+        """End a job; with `below_attempt` only earlier attempts, because that one takes over; with `discard_usage`
+        without a charge, because its caller was told that it failed. Never raises."""
         ...
 
 

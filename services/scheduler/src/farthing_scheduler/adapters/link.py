@@ -10,6 +10,7 @@ from nats.aio.client import Client
 from farthing_kit.clock import Clock
 from farthing_kit.errors import FarthingError
 from farthing_kit.telemetry import logs
+from farthing_scheduler.adapters.queue import connection_life
 
 INTERVAL_S: Final = 0.1
 
@@ -18,7 +19,7 @@ _log = logs.get("scheduler.link")
 
 class Link:
     """Looks at the connection a few times a second: nats-py comes back by itself, but pull requests do not, and a
-    restarted server has forgotten its streams in memory."""
+    restarted server has forgotten its streams in memory. `back` is told in which life the connection is now."""
 
     def __init__(
         self,
@@ -26,14 +27,14 @@ class Link:
         clock: Clock,
         *,
         lost: Callable[[], Awaitable[None]],
-        back: Callable[[], Awaitable[None]],
+        back: Callable[[int], Awaitable[None]],
     ) -> None:
         self._client = client
         self._clock = clock
         self._lost = lost
         self._back = back
         self._is_up = True
-        self._reconnects = client.stats["reconnects"]
+        self._life = connection_life(client)
 
     async def watch(self) -> None:
         """Look again and again."""
@@ -44,13 +45,13 @@ class Link:
     async def look(self) -> None:
         """Notice what changed since the last look."""
         is_connected = self._client.is_connected
-        if self._is_up and (not is_connected or self._client.stats["reconnects"] != self._reconnects):
+        if self._is_up and (not is_connected or connection_life(self._client) != self._life):
             self._is_up = False
             await self._lost()
         if is_connected and not self._is_up:
-            self._reconnects = self._client.stats["reconnects"]
+            self._life = connection_life(self._client)
             try:
-                await self._back()
+                await self._back(self._life)
             except FarthingError as error:
                 _log.warning("NATS is back but not ready; trying again", reason=error.reason_name)
                 return

@@ -30,12 +30,10 @@ from farthing_scheduler.domain.subjects import STREAM, model_token
 from farthing_scheduler.ports import Delivery
 from farthing_scheduler.wire import job_from_bytes
 
-EXPIRES_S: Final = 30.0
-IDLE_HEARTBEAT_S: Final = 5.0
-# Without any sign for this long, a pull request that should stand does not.
-SILENCE_S: Final = 3 * IDLE_HEARTBEAT_S
+# The server ends each request after a while; one that it has not ended after so many times that long does not stand.
+SILENT_PERIODS: Final = 3
 _NANOS: Final = 1_000_000_000
-_HEARTBEAT, _EXPIRED = "100", "408"
+_EXPIRED: Final = "408"
 
 _log = logs.get("scheduler.pull")
 
@@ -67,7 +65,11 @@ class JetStreamDelivery:
 
 
 class PullSource:
-    """A standing request for each model. Jobs go to `take` as they come; it must not block."""
+    """A standing request for each model. Jobs go to `take` as they come; it must not block.
+
+    A worker that froze keeps its requests at the server, and would be given jobs. So they expire soon (`expires_s`,
+    less than the time after which its jobs go to another worker), and are put up again.
+    """
 
     def __init__(
         self,
@@ -79,6 +81,7 @@ class PullSource:
         clock: Clock,
         slots_per_model: int,
         max_models: int,
+        expires_s: float,
     ) -> None:
         self._client = client
         self._topology = topology
@@ -87,6 +90,7 @@ class PullSource:
         self._clock = clock
         self._slots_per_model = slots_per_model
         self._max_models = max_models
+        self._expires_s = expires_s
         self._pulls: dict[str, _Pull] = {}
         self._is_stopped = False
         self._maintaining = asyncio.Lock()
@@ -95,7 +99,8 @@ class PullSource:
     async def serve(self, models: Sequence[str]) -> None:
         for model in models:
             if model not in self._pulls and len(self._pulls) < self._max_models and not self._is_stopped:
-                self._pulls[model] = _Pull(self._client, model, self._slots_per_model, self._clock)
+                slots = Slots(self._slots_per_model)
+                self._pulls[model] = _Pull(self._client, model, slots, self._clock, self._expires_s)
         await self.maintain()
 
     async def maintain(self) -> None:
@@ -151,21 +156,22 @@ Receive = Callable[["_Pull", Msg], Awaitable[None]]
 class _Pull:
     """The standing request for one model."""
 
-    def __init__(self, client: Client, model: str, slots: int, clock: Clock) -> None:
+    def __init__(self, client: Client, model: str, slots: Slots, clock: Clock, expires_s: float) -> None:
         self.client = client
         self.model = model
-        self.slots = Slots(slots)
+        self.slots = slots
         self.stands = False
         self.heard_s = 0.0
         self._clock = clock
+        self._expires_s = expires_s
         self._subject = f"$JS.API.CONSUMER.MSG.NEXT.{STREAM}.{model_token(model)}"
         self._inbox = ""
         self._subscription: Subscription | None = None
 
     def is_down(self) -> bool:
         """Whether it has to be put up: it never stood, an error ended it, or it has fallen silent."""
-        is_silent = self.slots.asked > 0 and self._clock.monotonic() - self.heard_s > SILENCE_S
-        return not self.stands or is_silent
+        silent_s = self._clock.monotonic() - self.heard_s
+        return not self.stands or (self.slots.asked > 0 and silent_s > SILENT_PERIODS * self._expires_s)
 
     async def put_up(self, telemetry: Telemetry, received: Receive) -> None:
         """Ask on a fresh inbox, so that an older request, if one is left, is not filled any more."""
@@ -193,16 +199,15 @@ class _Pull:
         if not self.stands or self.slots.free == 0:
             return
         count = self.slots.ask()
-        request = {"batch": count, "expires": int(EXPIRES_S * _NANOS), "idle_heartbeat": int(IDLE_HEARTBEAT_S * _NANOS)}
+        self.heard_s = self._clock.monotonic()
+        request = {"batch": count, "expires": int(self._expires_s * _NANOS)}
         try:
             await self.client.publish(self._subject, json.dumps(request).encode(), reply=self._inbox)
         except (nats.errors.Error, OSError):
             self.stands = False
 
     async def status(self, code: str, headers: Mapping[str, str]) -> None:
-        """The server's word on a request: it stands, it ended, or it could not."""
-        if code == _HEARTBEAT:
-            return
+        """The server's word on a request: it expired, or it cannot be."""
         self.slots.give_back(int(headers.get("Nats-Pending-Messages", "0")))
         if code == _EXPIRED:
             await self.ask()

@@ -30,6 +30,11 @@ _FULL: Final = 10077  # JetStream: a bound of the stream is reached
 _NO_RESPONDERS: Final = "503"
 
 
+def connection_life(client: Client) -> int:
+    """How often the connection came back: what a server in memory knew of an earlier life may be gone."""
+    return int(client.stats["reconnects"])
+
+
 @dataclass(frozen=True, slots=True)
 class _Waiting:
     refused: Refused
@@ -55,7 +60,8 @@ class JetStreamQueue:
         """Begin to hear acknowledgements."""
         await kit_nats.subscribe(self._client, self._telemetry, f"{self._inbox}.*", self._acknowledged)
 
-    async def submit(self, job: Job, refused: Refused) -> None:
+    async def submit(self, job: Job, refused: Refused) -> int:
+        life = connection_life(self._client)
         payload = job_to_bytes(job, self._signer)
         limit = self._client.max_payload - OVERHEAD_BYTES
         if len(payload) > limit:
@@ -64,6 +70,7 @@ class JetStreamQueue:
             refused(errors.queue_unavailable("cannot be reached"), is_certain=True)
         else:
             await self._publish(job, payload, refused)
+        return life
 
     async def states(self) -> Sequence[QueueState]:
         try:

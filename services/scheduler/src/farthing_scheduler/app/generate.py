@@ -41,7 +41,7 @@ class Generate:
         job = self._job(context, request, within_s)
         with self._relays.open(job.id) as relay:
             try:
-                await self._queue.submit(job, relay.refuse)
+                relay.life = await self._queue.submit(job, relay.refuse)
                 is_last = False
                 while not is_last:
                     reply = await relay.next()
@@ -50,14 +50,14 @@ class Generate:
                         yield event
             finally:
                 if relay.claim_cancel():
-                    await self._cancels.cancel(job.id)
+                    await self._cancels.cancel(job.id, discard_usage=relay.is_free)
 
     async def watch(self, interval_s: float) -> None:
         """End streams that wait in vain, again and again."""
         while True:
             await self._clock.sleep(interval_s)
-            for request_id in self._relays.check():
-                await self._cancels.cancel(request_id)
+            for relay in self._relays.check():
+                await self._cancels.cancel(relay.request_id, discard_usage=relay.is_free)
 
     def _job(self, context: RequestContext, request: GenerateRequest, within_s: float) -> Job:
         now = self._clock.now()

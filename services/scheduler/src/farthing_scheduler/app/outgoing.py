@@ -49,8 +49,9 @@ class Outgoing:
             await self._late
 
     async def sign_of_life(self) -> None:
-        """Say that the attempt goes on."""
-        await self._send(Reply(self._attempt, self._sequence), is_watched=True)
+        """Say that the attempt goes on, once it has begun to say anything."""
+        if self._sequence > 0:
+            await self._send(Reply(self._attempt, self._sequence), is_watched=True)
 
     async def may_run(self) -> bool | None:
         """Ask whether this attempt may run."""

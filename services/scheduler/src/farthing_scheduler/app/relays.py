@@ -21,6 +21,7 @@ class Relay:
     def __init__(self, request_id: str, limit: int, now_s: float) -> None:
         self.request_id = request_id
         self.heard_s = now_s
+        self.life = 0
         self._limit = limit
         self._order = ReplyOrder()
         self._is_started = False
@@ -84,6 +85,11 @@ class Relay:
         is_due = not self._is_settled
         self._is_settled = True
         return is_due
+
+    @property
+    def is_free(self) -> bool:
+        """Whether the caller was told that the answer failed, which costs nothing."""
+        return self._error is not None and self._error.reason in errors.FREE
 
     async def next(self) -> Reply:
         """The next reply; raises the error that ended the stream."""
@@ -156,24 +162,28 @@ class Relays:
         if self._down_since is None:
             self._down_since = self._clock.monotonic()
 
-    def connection_back(self, *, queue_is_empty: bool) -> None:
-        """NATS is back; with `queue_is_empty`, its memory is not: jobs that no worker had taken are gone."""
+    def connection_back(self, life: int, *, queue_is_empty: bool) -> None:
+        """NATS is back; with `queue_is_empty`, its memory is not: jobs of earlier lives that no worker took are gone."""
         self._down_since = None
         now_s = self._clock.monotonic()
         for relay in self._open.values():
             relay.heard_s = now_s
-            if queue_is_empty and not relay.was_taken:
+            if queue_is_empty and relay.life < life and not relay.was_taken:
                 relay.fail(errors.queue_unavailable("was lost when its server restarted"))
 
-    def check(self) -> list[str]:
-        """End the streams whose worker fell silent, and all of them when NATS stays away. Returns the ids of jobs to
-        cancel: also of streams that failed while their reader was busy elsewhere."""
+    def check(self) -> list[Relay]:
+        """End the streams whose worker fell silent, sooner when NATS stays away, and then also those that no worker has
+        taken. Returns those whose job is to be cancelled: also such as failed while their reader was busy elsewhere."""
         now_s = self._clock.monotonic()
-        is_down = self._down_since is not None and now_s - self._down_since >= self._outage_s
         for relay in self._open.values():
-            is_silent = relay.was_taken and now_s - relay.heard_s >= self._silence_s
-            if relay.was_taken and (is_down or is_silent):
+            silent_s = now_s - relay.heard_s
+            if relay.was_taken and (
+                silent_s >= self._silence_s or (self._is_down(now_s) and silent_s >= self._outage_s)
+            ):
                 relay.fail(errors.worker_lost(relay.request_id))
-            elif is_down:
+            elif not relay.was_taken and self._is_down(now_s):
                 relay.fail(errors.queue_unavailable("cannot be reached"))
-        return [relay.request_id for relay in self._open.values() if relay.has_failed and relay.claim_cancel()]
+        return [relay for relay in self._open.values() if relay.has_failed and relay.claim_cancel()]
+
+    def _is_down(self, now_s: float) -> bool:
+        return self._down_since is not None and now_s - self._down_since >= self._outage_s

@@ -22,6 +22,8 @@ class Stop(Enum):
 
     CANCELLED = "cancelled"
     """The caller is gone: what was generated is booked."""
+    FAILED = "failed"
+    """The caller was told that it failed: nothing is booked."""
     DEADLINE = "deadline"
     """The caller's time is up: booked likewise."""
     OVERTAKEN = "overtaken"

@@ -110,14 +110,14 @@ class Worker:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    def cancel(self, request_id: str, below_attempt: int) -> None:
+    def cancel(self, request_id: str, below_attempt: int, discard_usage: bool) -> None:
         """End a job: now if it runs here, else when it is delivered here."""
         run = self._runs.get(request_id)
         if below_attempt == 0:
             if run is None:
                 self._tombstones.add(request_id, self._clock.monotonic())
             else:
-                run.stop(Stop.CANCELLED)
+                run.stop(Stop.FAILED if discard_usage else Stop.CANCELLED)
         elif run is not None and run.delivery.attempt < below_attempt:
             run.stop(Stop.OVERTAKEN)
 
@@ -203,6 +203,9 @@ class Worker:
                 await self._complete(run, _so_far(run), DeadlineExceeded("the deadline passed; allow more time"))
             case Ended(stop=Stop.DRAIN):
                 await self._hand_over(run)
+            case Ended(stop=Stop.FAILED):
+                run.outgoing.drop()
+                await run.delivery.done()
             case Ended(error=FarthingError() as error):
                 await run.outgoing.end(error=error)
                 await run.delivery.done()

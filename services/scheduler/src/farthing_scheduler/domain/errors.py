@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from farthing.type.v1.error_reason_pb2 import ErrorReason
 from farthing_kit.errors import FarthingError, InvalidArgument, Overloaded, QueueUnavailable
 from farthing_scheduler.domain.subjects import STREAM
+
+# What a caller does not pay for.
+FREE: Final = frozenset({ErrorReason.ERROR_REASON_WORKER_LOST, ErrorReason.ERROR_REASON_QUEUE_UNAVAILABLE})
 
 
 class WorkerLost(FarthingError):

@@ -1,0 +1,257 @@
+"""A scheduler with what it talks to: real NATS, its real composition root, and a fake inference behind real gRPC."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from nats.aio.client import Client
+
+from farthing.accounting.v1.usage_event_pb2 import UsageEvent
+from farthing.scheduler.v1.scheduler_service_pb2 import (
+    Charge,
+    GenerateRequest,
+    GenerateResponse,
+    GetQueuesRequest,
+    Queue,
+)
+from farthing.scheduler.v1.scheduler_service_pb2_grpc import SchedulerServiceStub
+from farthing.type.v1.model_pb2 import ChatMessage, ChatRole, Sampling, Task, Tier
+from farthing.type.v1.usage_pb2 import Quote
+from farthing_kit import nats as kit_nats
+from farthing_kit.context import RequestContext, use_context
+from farthing_kit.interceptors.client import Channel
+from farthing_kit.local.nats import Nats
+from farthing_kit.local.process import ChildProcess, Spec
+from farthing_kit.testing.server import RunningProcess, Spans, running, serving, tenant_context
+from farthing_kit.testing.settings import TEST_SECRET, settings
+from farthing_scheduler.config import Role, SchedulerSettings
+from farthing_scheduler.main import build
+from services.scheduler.tests.fake_inference import FakeInference, service
+
+MODEL = "small"
+USAGE = kit_nats.Stream(name="USAGE", subjects=["usage.*"], max_bytes=16 * 1024 * 1024)
+# Faults are noticed within a second here, so that no test waits for long.
+QUICK: dict[str, Any] = {
+    "heartbeat_ms": 100,
+    "ack_wait_ms": 500,
+    "silence_ms": 1_500,
+    "outage_ms": 600,
+    "publish_timeout_ms": 500,
+    "models_interval_ms": 200,
+}
+
+
+def request(script: str, model: str = MODEL) -> GenerateRequest:
+    """A request whose prompt is a script of the fake inference."""
+    return GenerateRequest(
+        model=model,
+        messages=[ChatMessage(role=ChatRole.CHAT_ROLE_USER, content=script)],
+        sampling=Sampling(max_output_tokens=1000),
+        charge=Charge(
+            reservation_id="r_1",
+            quote=Quote(price_version=1, model=model),
+            tier=Tier.TIER_SMALL,
+            task=Task.TASK_CHAT,
+            tags={"feature": "tests"},
+        ),
+    )
+
+
+@dataclass
+class Answer:
+    """What one call brought."""
+
+    events: list[GenerateResponse] = field(default_factory=list)
+
+    @property
+    def text(self) -> str:
+        return "".join(event.chunk.text for event in self.events)
+
+    @property
+    def kinds(self) -> list[str]:
+        """Each kind of event once, in order of appearance."""
+        return list(dict.fromkeys(str(event.WhichOneof("event")) for event in self.events))
+
+
+@dataclass
+class Mesh:
+    """The parts of one test. `scheduler` holds the callers' streams."""
+
+    nats: Nats
+    inference: FakeInference
+    inference_target: str
+    scheduler: RunningProcess[SchedulerSettings]
+    channel: Channel
+    js: Any
+    folder: Path
+    spans: list[Spans]
+
+    @property
+    def stub(self) -> SchedulerServiceStub:
+        return SchedulerServiceStub(self.channel)
+
+    async def ask(
+        self, script: str, *, context: RequestContext | None = None, timeout: float = 10.0, model: str = MODEL
+    ) -> Answer:
+        """One call, to its end."""
+        answer = Answer()
+        await self.collect(answer, script, context=context, timeout=timeout, model=model)
+        return answer
+
+    async def collect(
+        self,
+        answer: Answer,
+        script: str,
+        *,
+        context: RequestContext | None = None,
+        timeout: float = 10.0,
+        model: str = MODEL,
+    ) -> None:
+        """One call, to its end, into an answer that can be looked at meanwhile."""
+        async for event in self.stream(script, context=context, timeout=timeout, model=model):
+            answer.events.append(event)
+
+    def stream(
+        self, script: str, *, context: RequestContext | None = None, timeout: float = 10.0, model: str = MODEL
+    ) -> AsyncIterator[GenerateResponse]:
+        """One call, to be read by the test."""
+        with use_context(context or tenant_context()):
+            call: Any = self.stub.Generate(request(script, model), timeout=timeout)
+        return call  # type: ignore[no-any-return]
+
+    async def queues(self) -> dict[str, Queue]:
+        """GetQueues, by model."""
+        response = await self.stub.GetQueues(GetQueuesRequest())
+        return {queue.model: queue for queue in response.queues}
+
+    async def usage(self, count: int) -> list[UsageEvent]:
+        """All usage events, once there are `count`."""
+        await until(lambda: self._published(count))
+        info = await self.js.stream_info("USAGE")
+        numbers = range(1, info.state.last_seq + 1)
+        return [UsageEvent.FromString((await self.js.get_msg("USAGE", number)).data) for number in numbers]
+
+    async def _published(self, count: int) -> bool:
+        info = await self.js.stream_info("USAGE")
+        return bool(info.state.messages >= count)
+
+    def child(self, role: Role, name: str, **changes: Any) -> ChildProcess:
+        """A scheduler as a process of its own, not yet started."""
+        secret = self.folder / "secret"
+        secret.write_bytes(TEST_SECRET)
+        values = {
+            **QUICK,
+            **changes,
+            "role": role.value,
+            "nats_url": self.nats.url,
+            "nats_monitor_url": self.nats.monitor_url,
+            "inference_target": self.inference_target,
+            "outbox_dir": self.folder / name,
+            "bind": "127.0.0.1:0",
+        }
+        env = {f"FARTHING_SCHEDULER_{key.upper()}": str(value) for key, value in values.items()}
+        env["FARTHING_MESH_SECRET_FILE"] = str(secret)
+        argv = [sys.executable, "-m", "farthing_scheduler"]
+        return ChildProcess(Spec(name, argv, self.folder / f"{name}.log", env={**os.environ, **env}))
+
+    @asynccontextmanager
+    async def worker(self, name: str, **changes: Any) -> AsyncIterator[RunningProcess[SchedulerSettings]]:
+        """One more worker, in this process."""
+        values = {**QUICK, **changes, "role": Role.WORKER, "outbox_dir": self.folder / name}
+        made = settings(
+            SchedulerSettings,
+            nats_url=self.nats.url,
+            nats_monitor_url=self.nats.monitor_url,
+            inference_target=self.inference_target,
+            **values,
+        )
+        async with running("scheduler", made, build) as process:
+            yield process
+
+
+@asynccontextmanager
+async def mesh(
+    nats: Nats, folder: Path, *, models: tuple[str, ...] = (MODEL,), apart: bool = False, **changes: Any
+) -> AsyncIterator[Mesh]:
+    """A whole scheduler on `nats`, ready to take calls: its two roles in one process, or `apart`. `changes` are
+    settings."""
+    async with AsyncExitStack() as stack:
+        client = await stack.enter_async_context(_connection(nats.url))
+        js = client.jetstream()
+        await kit_nats.ensure_stream(js, USAGE)
+        fake, spans = FakeInference(*models), Spans()
+        inference = await stack.enter_async_context(serving(service(fake), telemetry=spans.telemetry("inference")))
+        values = {**QUICK, "outbox_dir": folder / "outbox", **changes}
+        if apart:
+            values["role"] = Role.API
+        made = settings(
+            SchedulerSettings,
+            nats_url=nats.url,
+            nats_monitor_url=nats.monitor_url,
+            inference_target=inference.target,
+            **values,
+        )
+        scheduler = await stack.enter_async_context(running("scheduler", made, build))
+        channel = await stack.enter_async_context(scheduler.channel())
+        made_mesh = Mesh(nats, fake, inference.target, scheduler, channel, js, folder, [spans, scheduler.spans])
+        if apart:
+            worker = await stack.enter_async_context(made_mesh.worker("worker", **changes))
+            made_mesh.spans.append(worker.spans)
+        yield made_mesh
+
+
+@asynccontextmanager
+async def _connection(url: str) -> AsyncIterator[Client]:
+    client = Client()
+    await client.connect(url, max_reconnect_attempts=-1, error_cb=_quiet)
+    try:
+        yield client
+    finally:
+        await client.close()
+
+
+async def _quiet(error: Exception) -> None:
+    """Lost connections are part of the tests."""
+
+
+async def until(condition: Any, timeout_s: float = 10.0) -> None:
+    """Wait until a condition, plain or awaitable, holds."""
+    async with asyncio.timeout(timeout_s):
+        while True:
+            found = condition()
+            if asyncio.iscoroutine(found):
+                found = await found
+            if found:
+                return
+            await asyncio.sleep(0.01)
+
+
+async def start(child: ChildProcess) -> int:
+    """Start a child and wait until it says that it is ready; returns its port."""
+
+    async def said() -> bool:
+        return b'{"ready"' in child.spec.log.read_bytes()
+
+    await child.start(said)
+    line = next(line for line in child.spec.log.read_text().splitlines() if line.startswith('{"ready"'))
+    return int(json.loads(line)["port"])
+
+
+async def freeze(process: ChildProcess) -> None:
+    """Stop a process as a debugger would, and wait until each of its threads stands still; SIGCONT lets it go on."""
+    process.signal(signal.SIGSTOP)
+    tasks = Path(f"/proc/{process.pid}/task")
+    await until(lambda: all(_state(task) == "T" for task in tasks.iterdir()))
+
+
+def _state(task: Path) -> str:
+    return (task / "stat").read_text().rpartition(")")[2].split()[0]
