@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass, field
 
 from farthing_inference.domain.errors import ModelNotLoaded, PromptTooLarge, ServerUnreachable
@@ -13,40 +13,50 @@ from farthing_inference.domain.pools import Placement, ServerAddress
 from farthing_kit.errors import DeadlineExceeded
 from farthing_kit.usage import TokenUsage
 
+SLOW_S = 0.05
+
 
 @dataclass
 class EchoServer:
     """One server. It has every model but those in `missing`; `failure` is raised after `fail_after` tokens; after the
-    first token it waits for `pause`. `said` is set with the first token."""
+    first token it waits for `pause`. `said` is set with the first token. Models in `slow` take 50 ms for a word. It runs
+    `slots` generations at once. `asked` and `stops` tell what was asked."""
 
     up: bool = True
     missing: set[str] = field(default_factory=set)
+    slow: set[str] = field(default_factory=set)
+    slots: int = 64
     failure: Exception | None = None
     fail_after: int = 0
     pause: asyncio.Event | None = None
     said: asyncio.Event = field(default_factory=asyncio.Event)
     running: int = 0
     asked: int = 0
+    stops: list[tuple[str, ...]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.places = asyncio.Semaphore(self.slots)
 
 
 class EchoEngine:
-    """Says the words of the prompt, each a token with the space before it."""
+    """Says the words of the prompt, each a token with the space before it. `default` makes its servers."""
 
-    def __init__(self) -> None:
-        self.servers: defaultdict[ServerAddress, EchoServer] = defaultdict(EchoServer)
+    def __init__(self, default: Callable[[], EchoServer] = EchoServer) -> None:
+        self.servers: defaultdict[ServerAddress, EchoServer] = defaultdict(default)
 
     async def generate(
         self, placement: Placement, prompt: str, sampling: Sampling, timeout_s: float
     ) -> AsyncGenerator[Progress, None]:
         server = self.servers[placement.server]
         server.asked += 1
+        server.stops.append(sampling.stop)
         if not server.up:
             raise ServerUnreachable("unavailable")
         if placement.model.triton_model in server.missing:
             raise ModelNotLoaded("model not loaded")
         server.running += 1
         try:
-            async with asyncio.timeout(timeout_s):
+            async with asyncio.timeout(timeout_s), server.places:
                 async for progress in _echo(server, placement, prompt, sampling):
                     yield progress
         except TimeoutError:
@@ -67,6 +77,8 @@ async def _echo(
             raise server.failure
         if server.pause is not None and count > 1:
             await server.pause.wait()
+        if placement.model.triton_model in server.slow:
+            await asyncio.sleep(SLOW_S)
         last = count == len(said)
         finish = (FinishReason.STOP if len(said) == len(words) else FinishReason.LENGTH) if last else None
         server.said.set()
@@ -74,7 +86,7 @@ async def _echo(
 
 
 def _words(prompt: str) -> list[str]:
-    first, *rest = prompt.split(" ")
+    first, *rest = prompt.split()
     return [first, *(f" {word}" for word in rest)]
 
 

@@ -74,6 +74,12 @@ async def test_it_starts_then_says_each_token_then_finishes_with_exact_counts() 
     assert world.meter.ends == [(A, "stop", TokenUsage(fresh_input=3, output=3))]
 
 
+async def test_a_models_own_stop_strings_join_the_callers() -> None:
+    world = World(pool("p", A, models=(model(stop=("\nQuestion:",)),)))
+    await world.events(generation("a", sampling=Sampling(8, stop=("END",))))
+    assert world.engine.servers[A].stops == [("END", "\nQuestion:")]
+
+
 async def test_the_output_limit_ends_it_with_length() -> None:
     finished = (await World().events(generation("a b c", sampling=Sampling(2))))[-1]
     assert finished == Finished(FinishReason.LENGTH, TokenUsage(fresh_input=3, output=2))

@@ -8,9 +8,11 @@ from typing import Any
 import pytest
 
 from farthing_inference.adapters import pools_file
+from farthing_inference.adapters.triton.engine import DIALECTS
 from farthing_inference.domain.pools import Market, PoolSpec, Tier
 from farthing_inference.domain.pools_file import PoolsFileError
 
+DEPLOYED = Path(__file__).parents[3] / "deploy/config"
 ENVIRONMENT = {"TRITON": "t1:8001, t2:8001"}
 MODEL: dict[str, Any] = {
     "name": "small",
@@ -90,6 +92,12 @@ def test_a_template_is_read_from_beside_the_file_or_taken_inline(tmp_path: Path)
     assert [model.chat_template for model in pool.models] == ["{{ messages[0].content }}", "{{ messages[0].content }}!"]
 
 
+def test_a_template_may_be_named_once_for_several_models(tmp_path: Path) -> None:
+    text = toml(POOL, {**MODEL, "chat_template": "short"}) + '[chat_templates]\nshort = "{{ messages[0].content }}"\n'
+    (pool,) = load(tmp_path, text)
+    assert pool.models[0].chat_template == "{{ messages[0].content }}"
+
+
 WRONG_POOLS = [
     ({"name": "CPU local"}, "pool \"CPU local\": name: is 'CPU local', must be"),
     ({"name": None}, "pools[0]: name: is missing"),
@@ -161,6 +169,7 @@ def test_pools_may_not_contradict_each_other(tmp_path: Path) -> None:
     [
         ("", "pools: is missing"),
         ("pools = 3", "pools: must be at least one table"),
+        ("chat_templates = 1", "chat_templates: must be a table of strings"),
         ("[[pools]", "is not TOML"),
         ("[[pools]]\nname = 'x'", 'pool "x": models: is missing'),
     ],
@@ -179,3 +188,19 @@ def test_a_file_that_is_not_utf_8_says_so(tmp_path: Path) -> None:
     path.write_bytes(b"\xff\xfe")
     with pytest.raises(PoolsFileError, match="is not UTF-8"):
         pools_file.load(path, {}, {"vllm"})
+
+
+@pytest.mark.parametrize("name", ["pools.toml", "pools.gpu.example.toml"])
+def test_the_files_that_come_with_farthing_are_valid(name: str) -> None:
+    pools = pools_file.load(DEPLOYED / name, {}, DIALECTS)
+    tiers = {model.tier for pool in pools for model in pool.models}
+    assert {Tier.SMALL, Tier.MEDIUM, Tier.LARGE} <= tiers
+    assert all(model.chat_template for pool in pools for model in pool.models if model.tier is not Tier.NONE)
+
+
+@pytest.mark.parametrize(("model", "template"), [("small", "smollm2"), ("medium", "question_answer")])
+def test_the_local_templates_are_those_of_the_local_triton(model: str, template: str) -> None:
+    (pool,) = pools_file.load(DEPLOYED / "pools.toml", {}, DIALECTS)
+    found = pool.model(model)
+    assert found is not None
+    assert found.chat_template == (DEPLOYED / f"triton/chat_templates/{template}.jinja").read_text()

@@ -246,7 +246,7 @@ async def test_the_span_counts_tokens_and_its_trace_goes_to_triton() -> None:
     assert span.attributes is not None
     assert span.attributes[Attr.GENAI_INPUT_TOKENS] == 5
     assert span.attributes[Attr.GENAI_OUTPUT_TOKENS] == 1
-    assert span.attributes[Attr.GENAI_FINISH_REASONS] == ("stop",)
+    assert span.attributes[Attr.GENAI_FINISH_REASONS] in (["stop"], ("stop",))
     assert span.attributes[Attr.GENAI_REQUEST_MAX_TOKENS] == 9
     assert format(span.context.trace_id, "032x") in server.metadata[0]["traceparent"]
     assert format(span.context.span_id, "016x") in server.metadata[0]["traceparent"]

@@ -25,7 +25,7 @@ def load(path: Path, environment: Mapping[str, str], adapters: Collection[str]) 
 
 
 def _template(value: str, folder: Path) -> str:
-    """A template given inline (it has Jinja's marks), or read from a file."""
+    """A template itself (it has Jinja's marks), or one read from a file."""
     inline = "{{" in value or "{%" in value
     try:
         return check_source(value if inline else _read(folder / value, MAX_TEMPLATE_BYTES))

@@ -108,7 +108,8 @@ class Generate:
     async def _run_on(self, placement: Placement, generation: Generation) -> Run:
         check_size(generation.messages, placement.model.context_tokens * MAX_BYTES_PER_TOKEN)
         prompt = self._templates.render(placement.model, generation.messages)
-        stream = self._engine.generate(placement, prompt, generation.sampling, self._time_left_s())
+        sampling = generation.sampling.also_stopping_at(placement.model.stop)
+        stream = self._engine.generate(placement, prompt, sampling, self._time_left_s())
         run = Run(placement, stream, self._fleet, self._meter, self._clock)
         await run.first()
         return run

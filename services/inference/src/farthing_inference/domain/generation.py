@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 
 from farthing_inference.domain.errors import EmptyPrompt, PromptTooLarge, invalid_fields
@@ -52,6 +52,10 @@ class Sampling:
     top_p: float = 1.0
     seed: int = 0
     stop: tuple[str, ...] = ()
+
+    def also_stopping_at(self, more: tuple[str, ...]) -> Sampling:
+        """The same with more strings that end the answer."""
+        return replace(self, stop=(*self.stop, *more)) if more else self
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,7 +44,8 @@ class ModelSpec:
     """A model as a pool serves it.
 
     `name` is what requests use, `triton_model` what Triton calls it, `adapter` the tensors it speaks. `chat_template`
-    is Jinja source; None joins the messages' texts. `control_tokens` are strings that the engine would read as markers.
+    is Jinja source; None joins the messages' texts. `control_tokens` are strings that the engine would read as markers;
+    `stop` are strings that end its answers, beside the caller's.
     """
 
     name: str
@@ -56,6 +57,7 @@ class ModelSpec:
     context_tokens: int
     chat_template: str | None = None
     control_tokens: tuple[str, ...] = ()
+    stop: tuple[str, ...] = ()
     notes: str = ""
 
 

@@ -6,7 +6,7 @@ import re
 import tomllib
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from farthing_inference.domain.pools import Market, ModelSpec, PoolSpec, ServerAddress, Tier
@@ -16,7 +16,9 @@ from farthing_kit.money import NanoUsd
 MAX_POOLS: Final = 64
 MAX_MODELS_PER_POOL: Final = 64
 MAX_SERVERS_PER_POOL: Final = 64
+MAX_TEMPLATES: Final = 64
 MAX_CONTROL_TOKENS: Final = 64
+MAX_MODEL_STOPS: Final = 16
 MAX_IN_FLIGHT: Final = 4096
 MAX_CONTEXT_TOKENS: Final = 10_000_000
 MAX_USD_PER_HOUR: Final = 100_000
@@ -58,7 +60,8 @@ def parse(text: str, source: str, around: Surroundings) -> tuple[PoolSpec, ...]:
         raise PoolsFileError(source, [f"is not TOML: {error}"]) from None
     problems: list[str] = []
     top = Table("", raw, problems)
-    pools = tuple(_pool(index, item, problems, around) for index, item in enumerate(top.tables("pools", MAX_POOLS)))
+    named = replace(around, template=_named(top.named_texts("chat_templates", MAX_TEMPLATES), around.template))
+    pools = tuple(_pool(index, item, problems, named) for index, item in enumerate(top.tables("pools", MAX_POOLS)))
     top.finish()
     problems += _across(pools)
     if problems:
@@ -100,6 +103,7 @@ def _model(pool: str, index: int, raw: Mapping[str, Any], problems: list[str], a
         context_tokens=table.integer("context_tokens", 1, MAX_CONTEXT_TOKENS),
         chat_template=_template(table, around.template),
         control_tokens=table.texts("control_tokens", required=False, limit=MAX_CONTROL_TOKENS),
+        stop=table.texts("stop", required=False, limit=MAX_MODEL_STOPS),
         notes=table.text("notes", default=""),
     )
     table.finish()
@@ -113,8 +117,13 @@ def _adapter(table: Table, known: Collection[str]) -> str:
     return adapter
 
 
+def _named(templates: Mapping[str, str], read: Callable[[str], str]) -> Callable[[str], str]:
+    """Reads templates that may be given by their name in the file's own [chat_templates] table."""
+    return lambda value: read(templates.get(value, value))
+
+
 def _template(table: Table, read: Callable[[str], str]) -> str | None:
-    """The template's source. A value with Jinja's marks or several lines is the template itself, another is a path."""
+    """The template's source."""
     value = table.text("chat_template", default="")
     if not value:
         return None

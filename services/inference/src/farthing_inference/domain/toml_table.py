@@ -103,6 +103,15 @@ class Table:
             return self._wrong(key, f"are {len(value)}, must be at most {limit}", [])
         return value
 
+    def named_texts(self, key: str, limit: int) -> Mapping[str, str]:
+        """A table of strings by name; none when it is not there."""
+        value = self._get(key, {})
+        if not isinstance(value, dict) or not all(isinstance(item, str) and item for item in value.values()):
+            return self._wrong(key, f"must be a table of strings, written as [{key}]", {})
+        if len(value) > limit:
+            return self._wrong(key, f"are {len(value)}, must be at most {limit}", {})
+        return value
+
     def problem(self, key: str, text: str) -> None:
         """Note something that is wrong with a key's value."""
         lead = f"{self.where}: " if self.where else ""
