@@ -3,6 +3,7 @@
 import asyncio
 import json
 import struct
+import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +26,7 @@ FLAGS = (
     "return_num_output_tokens",
 )
 QUESTION = "<|im_start|>user\nName three colours.<|im_end|>\n<|im_start|>assistant\n"
-FREED_WITHIN_S = 15.0  # a step of 256 prompt tokens on a busy machine may take a second
+FREED_WITHIN_S = 10.0  # without the cancelling, the answers would take a minute
 
 
 @dataclass(frozen=True)
@@ -164,19 +165,19 @@ async def test_a_prompt_beyond_the_context_is_refused_with_both_lengths(triton: 
 
 
 async def test_answers_are_made_side_by_side(triton: Client) -> None:
-    calls = [await triton.call("small", QUESTION, max_tokens=48, ignore_eos=True) for _ in range(4)]
-    begun = [await call.read() for call in calls]
-    unfinished = [not call.done() for call in calls]
-    replies = [[message async for message in call] for call in calls]
-    assert all(message.infer_response.outputs for message in begun)
-    assert all(unfinished)
-    assert all(replies)
+    async def begin_and_end() -> tuple[float, float]:
+        call = await triton.call("small", QUESTION, max_tokens=48, ignore_eos=True)
+        times = [time.monotonic() async for _ in call]
+        return times[0], times[-1]
+
+    spans = await asyncio.gather(*(begin_and_end() for _ in range(4)))
+    assert max(begin for begin, _ in spans) < min(end for _, end in spans)
 
 
 @pytest.mark.parametrize("model", ["echo-slow", "small"])
 async def test_a_cancelled_stream_frees_its_slot(triton: Client, model: str) -> None:
-    long = " ".join(f"word{number}" for number in range(400))
-    calls = [await triton.call(model, long, max_tokens=400, ignore_eos=True) for _ in range(8)]
+    prompt = QUESTION if model == "small" else " ".join(f"word{number}" for number in range(400))
+    calls = [await triton.call(model, prompt, max_tokens=400, ignore_eos=True) for _ in range(8)]
     await calls[0].read()
     for call in calls:
         call.cancel()

@@ -10,7 +10,7 @@ from farthing_triton.base import DecoupledModel
 from farthing_triton.contract import Answer, BadRequest, Request
 
 QUIET = -1
-# Tokens of a prompt that are computed in one step: between two steps a cancelled request ends, and others get their turn.
+# Tokens of a prompt that are computed in one step: between two, a cancelled request ends, and others get their turn.
 PROMPT_BATCH = 256
 
 
