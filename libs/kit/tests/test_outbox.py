@@ -7,6 +7,7 @@ import signal
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -20,8 +21,9 @@ from farthing_kit.journal import Journal, JournalFull, JournalLocked, Record
 from farthing_kit.local.nats import Nats
 from farthing_kit.local.process import ChildProcess, Spec
 from farthing_kit.outbox import Outbox, open_outbox
-from farthing_kit.telemetry import Telemetry
+from farthing_kit.telemetry import Telemetry, tracing
 from farthing_kit.telemetry.names import MetricName
+from farthing_kit.testing.server import Spans
 
 USAGE = nats.Stream(name="USAGE", subjects=["usage.>"], max_bytes=64 * 1024 * 1024)
 
@@ -177,6 +179,38 @@ async def test_messages_reach_the_stream_once_and_the_journal_empties(tmp_path: 
         assert telemetry.metrics.value(MetricName.OUTBOX_BYTES) == 0
 
 
+async def test_a_stream_without_atomic_batches_gets_its_messages_one_by_one(tmp_path: Path, nats_url: str) -> None:
+    async with nats.connect(nats_url, name="test") as client:
+        await nats.ensure_stream(client.jetstream(), replace(USAGE, atomic=False))
+        async with open_outbox(tmp_path, client.jetstream(), Telemetry("test")) as made:
+            for n in range(50):
+                await made.append(f"q_{n}", "usage.acme", b"x")
+            assert await made.flushed()
+        assert sorted(await ids_in_stream(client.jetstream())) == sorted(f"q_{n}" for n in range(50))
+
+
+async def test_a_batch_that_holds_a_known_id_is_sorted_out(tmp_path: Path, nats_url: str) -> None:
+    async with opened(tmp_path, nats_url, Telemetry("test")) as (made, js):
+        await js.publish("usage.acme", b"x", headers={"Nats-Msg-Id": "q_3"})
+        for n in range(20):
+            await made.append(f"q_{n}", "usage.acme", b"x")
+        assert await made.flushed()
+        found = await ids_in_stream(js)
+        assert sorted(found) == sorted(f"q_{n}" for n in range(20))
+
+
+async def test_a_message_continues_the_trace_it_was_written_in(tmp_path: Path, nats_url: str) -> None:
+    telemetry = Spans().telemetry("test")
+    async with opened(tmp_path, nats_url, telemetry) as (made, js):
+        with telemetry.span("usage.publish") as span:
+            for n in range(2):
+                await made.append(f"q_{n}", "usage.acme", b"x")
+        assert await made.flushed()
+        headers = (await js.get_msg(USAGE.name, 2)).headers
+        assert headers is not None
+        assert headers["traceparent"] == tracing.encode(span.get_span_context())
+
+
 async def test_with_fsync_appends_share_commits(tmp_path: Path, nats_url: str) -> None:
     async with opened(tmp_path, nats_url, Telemetry("test"), fsync=True) as (made, js):
         await asyncio.gather(*(made.append(f"q_{n}", "usage.acme", b"x") for n in range(50)))
@@ -184,20 +218,21 @@ async def test_with_fsync_appends_share_commits(tmp_path: Path, nats_url: str) -
         assert len(await ids_in_stream(js)) == 50
 
 
-async def test_a_full_outbox_refuses_explicitly(tmp_path: Path, nats_server: Nats, nats_url: str) -> None:
+async def test_a_full_outbox_refuses_explicitly(tmp_path: Path, nats_url: str) -> None:
     telemetry = Telemetry("test")
-    async with nats.connect(nats_url, name="test") as client:
-        js = client.jetstream()  # no stream: nothing is ever acknowledged
-        async with open_outbox(tmp_path, js, telemetry, max_bytes=2_000, flush_timeout_s=0) as made:
-            for number in range(10):
-                await made.append(f"q_{number}", "nobody.listens", b"x" * 100)
-            with pytest.raises(QueueUnavailable) as refusal:
-                await made.append("q_big", "nobody.listens", b"x" * 1_000)
-            assert refusal.value.retry_after_s
-            assert made.pending == 10
-            assert telemetry.metrics.value(MetricName.OUTBOX_REFUSED) == 1
-            with pytest.raises(InvalidArgument):
-                await made.append("big", "nobody.listens", b"x" * (outbox.MAX_RECORD_BYTES + 1))
+    async with (
+        nats.connect(nats_url, name="test") as client,  # no stream: nothing is ever acknowledged
+        open_outbox(tmp_path, client.jetstream(), telemetry, max_bytes=2_000, flush_timeout_s=0) as made,
+    ):
+        for number in range(10):
+            await made.append(f"q_{number}", "nobody.listens", b"x" * 100)
+        with pytest.raises(QueueUnavailable) as refusal:
+            await made.append("q_big", "nobody.listens", b"x" * 1_000)
+        assert refusal.value.retry_after_s
+        assert made.pending == 10
+        assert telemetry.metrics.value(MetricName.OUTBOX_REFUSED) == 1
+        with pytest.raises(InvalidArgument):
+            await made.append("big", "nobody.listens", b"x" * (outbox.MAX_RECORD_BYTES + 1))
 
 
 async def test_a_broker_that_is_killed_again_and_again_loses_and_doubles_nothing(tmp_path: Path) -> None:
@@ -226,7 +261,7 @@ import asyncio, sys
 from pathlib import Path
 from farthing_kit import nats
 from farthing_kit.outbox import open_outbox
-from farthing_kit.telemetry import Telemetry
+from farthing_kit.telemetry import Telemetry, tracing
 
 async def main() -> None:
     async with nats.connect(sys.argv[2], name="writer") as client:

@@ -132,7 +132,10 @@ async def require_sync_always(monitor_url: str) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class Stream:
-    """A stream as a service needs it. Every limit is stated; a full stream refuses instead of losing the oldest."""
+    """A stream as a service needs it. Every limit is stated; a full stream refuses instead of losing the oldest.
+
+    atomic: batches may be published as one (the outbox does); a batch is synced once.
+    """
 
     name: str
     subjects: Sequence[str]
@@ -144,6 +147,7 @@ class Stream:
     work_queue: bool = False
     duplicate_window_s: float = 120.0
     replicas: int = 1
+    atomic: bool = True
 
     def config(self) -> StreamConfig:
         """For JetStream."""
@@ -159,6 +163,7 @@ class Stream:
             max_age=self.max_age_s,
             duplicate_window=self.duplicate_window_s,
             num_replicas=self.replicas,
+            allow_atomic=self.atomic,
         )
 
 

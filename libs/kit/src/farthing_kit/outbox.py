@@ -10,14 +10,17 @@ With `fsync=True` it returns after fsync; appends within COMMIT_WINDOW_S share o
 from __future__ import annotations
 
 import asyncio
+import json
 import random
+import secrets
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
 
 import nats.errors
+from nats.aio.client import Client
 from nats.js import JetStreamContext
 from opentelemetry import trace
 
@@ -29,11 +32,15 @@ from farthing_kit.telemetry.names import MetricName
 MAX_BYTES: Final = 64 * 1024 * 1024
 SEGMENT_BYTES: Final = 4 * 1024 * 1024
 MAX_RECORD_BYTES: Final = 512 * 1024
-MAX_IN_FLIGHT: Final = 32
+MAX_BATCH: Final = 128
+MAX_BATCH_BYTES: Final = 256 * 1024
 PUBLISH_TIMEOUT_S: Final = 2.0
 BACKOFF_S: Final = (0.05, 2.0)
 FLUSH_TIMEOUT_S: Final = 5.0
 COMMIT_WINDOW_S: Final = 0.005
+
+# JetStream's code for a batch to a stream without allow_atomic.
+_ATOMIC_DISABLED: Final = 10174
 
 _log = logs.get("kit.outbox")
 
@@ -46,6 +53,9 @@ class Outbox:
     ) -> None:
         self._journal = Journal(folder, max_bytes=max_bytes, segment_bytes=min(SEGMENT_BYTES, max_bytes))
         self._js = js
+        # nats-py keeps it private; a batch is made of plain publishes on the same connection.
+        self._client: Client = js._nc
+        self._atomic = True
         self._fsync = fsync
         self._queue: deque[Record] = deque()
         self._work = asyncio.Event()
@@ -115,33 +125,57 @@ class Outbox:
         self._journal.close()
 
     async def publish_forever(self) -> None:
-        """Publish what is queued, a bounded number at a time, until cancelled."""
-        slots = asyncio.Semaphore(MAX_IN_FLIGHT)
-        async with asyncio.TaskGroup() as group:
-            while True:
-                await self._work.wait()
-                await slots.acquire()
-                if not self._queue:
-                    self._work.clear()
-                    slots.release()
-                    continue
-                task = group.create_task(self._publish(self._queue.popleft()))
-                task.add_done_callback(lambda _: slots.release())
+        """Publish what is queued, in order, until cancelled. While one batch is being synced, the next one gathers."""
+        while True:
+            await self._work.wait()
+            batch = self._next_batch()
+            if len(batch) > 1 and self._atomic and await self._published_as_one(batch):
+                self._acknowledge(batch)
+                continue
+            async with asyncio.TaskGroup() as group:
+                for record in batch:
+                    group.create_task(self._publish(record))
+
+    def _next_batch(self) -> list[Record]:
+        batch: list[Record] = []
+        size = 0
+        while self._queue and len(batch) < MAX_BATCH and size < MAX_BATCH_BYTES:
+            batch.append(self._queue.popleft())
+            size += len(batch[-1].payload)
+        if not self._queue:
+            self._work.clear()
+        return batch
+
+    async def _published_as_one(self, batch: Sequence[Record]) -> bool:
+        """Publish a batch that JetStream takes as a whole or not at all (ADR-50): one sync, one acknowledgement.
+
+        False after any failure: then each record goes by itself, under its id, which is right whatever had happened.
+        """
+        try:
+            refusal = await publish_batch(self._client, batch)
+        except (nats.errors.Error, OSError, TimeoutError):
+            return False
+        if refusal == _ATOMIC_DISABLED:
+            self._atomic = False
+        return refusal is None
 
     async def _publish(self, record: Record) -> None:
-        """Publish one record until it is acknowledged: it keeps its slot, so an outage stops the queue behind it."""
-        headers = {"Nats-Msg-Id": record.id}
-        if record.trace:
-            headers[tracing.TRACEPARENT] = record.trace
+        """Publish one record until it is acknowledged: an outage stops the queue behind it."""
         while True:
             try:
-                await self._js.publish(record.subject, record.payload, timeout=PUBLISH_TIMEOUT_S, headers=headers)
+                await self._js.publish(
+                    record.subject, record.payload, timeout=PUBLISH_TIMEOUT_S, headers=_headers(record)
+                )
                 break
             except (nats.errors.Error, OSError, TimeoutError) as error:
                 await self._pause(error)
+        self._acknowledge([record])
+
+    def _acknowledge(self, records: Sequence[Record]) -> None:
         self._recovered()
-        self._journal.acknowledge(record.id)
-        self._published.inc()
+        for record in records:
+            self._journal.acknowledge(record.id)
+        self._published.inc(len(records))
         self._changed()
 
     async def _pause(self, error: Exception) -> None:
@@ -211,6 +245,29 @@ async def open_outbox(
         publisher.cancel()
         await asyncio.wait({publisher})
         outbox.close()
+
+
+async def publish_batch(client: Client, batch: Sequence[Record]) -> int | None:
+    """Publish records of one stream as one atomic batch. None once stored; else JetStream's error code."""
+    batch_id = secrets.token_hex(8)
+    *others, last = batch
+    for number, record in enumerate(others, start=1):
+        await client.publish(record.subject, record.payload, headers=_in_batch(record, batch_id, number))
+    commit = {**_in_batch(last, batch_id, len(batch)), "Nats-Batch-Commit": "1"}
+    answer = await client.request(last.subject, last.payload, timeout=PUBLISH_TIMEOUT_S, headers=commit)
+    error = json.loads(answer.data).get("error")
+    return None if error is None else int(error.get("err_code", 0))
+
+
+def _in_batch(record: Record, batch_id: str, number: int) -> dict[str, str]:
+    return {**_headers(record), "Nats-Batch-Id": batch_id, "Nats-Batch-Sequence": str(number)}
+
+
+def _headers(record: Record) -> dict[str, str]:
+    headers = {"Nats-Msg-Id": record.id}
+    if record.trace:
+        headers[tracing.TRACEPARENT] = record.trace
+    return headers
 
 
 def _traceparent() -> str:
