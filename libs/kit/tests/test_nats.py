@@ -146,6 +146,30 @@ async def test_no_server_is_a_clear_refusal() -> None:
             pass
 
 
+async def test_a_service_may_start_before_its_server(tmp_path: Path) -> None:
+    server = Nats(tmp_path / "nats", log=tmp_path / "nats.log")
+
+    async def use() -> None:
+        async with nats.connect(server.url, name="test") as client:
+            await client.publish("here", b"x")
+
+    early = asyncio.create_task(use())
+    await asyncio.sleep(0)
+    await server.start()
+    try:
+        async with asyncio.timeout(10):
+            await early
+    finally:
+        await server.stop()
+
+
+async def test_a_password_in_the_address_is_not_repeated() -> None:
+    with pytest.raises(QueueUnavailable) as error:
+        async with nats.connect(f"nats://me:hunter2@127.0.0.1:{free_port()}", name="test", connect_timeout_s=0.1):
+            pass
+    assert "hunter2" not in error.value.message
+
+
 async def test_a_server_that_syncs_late_is_refused(nats_server: Nats, tmp_path: Path) -> None:
     await nats.require_sync_always(nats_server.monitor_url)
     port, monitor = free_port(), free_port()

@@ -15,6 +15,7 @@ from farthing_kit import client, config, telemetry
 from farthing_kit.clock import Clock, SystemClock
 from farthing_kit.context import ContextSigner, service_context
 from farthing_kit.credentials import Tls
+from farthing_kit.errors import FarthingError
 from farthing_kit.interceptors.client import Channel
 from farthing_kit.server import Server, ServerError, Service
 from farthing_kit.settings import ServiceSettings
@@ -215,6 +216,9 @@ async def _serve(process: Process[S], build: Build[S]) -> int:
     except (ServerError, OSError) as error:
         process.log.error("cannot start", exception=error, error=str(error))
         return EXIT_CONFIG
+    except FarthingError as error:
+        process.log.error("cannot start", error=error.message, reason=error.reason_name)
+        return EXIT_CRASHED
     except Exception as error:
         process.log.error("cannot start", exception=error)
         return EXIT_CRASHED

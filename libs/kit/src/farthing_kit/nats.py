@@ -24,6 +24,9 @@ from farthing_kit.errors import QueueUnavailable
 from farthing_kit.telemetry import Attr, Telemetry, logs, tracing
 from farthing_kit.telemetry.names import MetricName
 
+# At the start: services of a mesh may be started in any order.
+START_TIMEOUT_S: Final = 60.0
+START_SILENCE_S: Final = 2.0
 CONNECT_TIMEOUT_S: Final = 5.0
 RECONNECT_WAIT_S: Final = 0.2
 PING_INTERVAL_S: Final = 10
@@ -42,24 +45,35 @@ Handler = Callable[[Msg], Awaitable[None]]
 
 @asynccontextmanager
 async def connect(
-    url: str, *, name: str, telemetry: Telemetry | None = None, connect_timeout_s: float = CONNECT_TIMEOUT_S
+    url: str, *, name: str, telemetry: Telemetry | None = None, connect_timeout_s: float = START_TIMEOUT_S
 ) -> AsyncIterator[Client]:
-    """A connection that reconnects for ever and is drained at the end. QueueUnavailable if no server answers at first.
+    """A connection that reconnects for ever and is drained at the end.
 
+    The first time it waits for a server, `connect_timeout_s` at most, then raises QueueUnavailable.
     url: one or several servers, with commas. name: shown by the server, such as "scheduler".
     """
     made = telemetry or Telemetry(name)
     client = Client()
+    shown = _without_secrets(url)
+    loop = asyncio.get_running_loop()
+    notice = loop.call_later(START_SILENCE_S, lambda: _log.warning("waiting for NATS", address=shown))
     try:
         async with asyncio.timeout(connect_timeout_s):
             await client.connect(**_connect_options(url, name, made))
     except (OSError, TimeoutError, nats.errors.Error) as error:
         await client.close()
-        raise QueueUnavailable(f"NATS cannot be reached at {url}; start it or check the address") from error
+        raise QueueUnavailable(f"NATS cannot be reached at {shown}; start it or check the address") from error
+    finally:
+        notice.cancel()
     try:
         yield client
     finally:
         await _drain(client)
+
+
+def _without_secrets(url: str) -> str:
+    """Addresses without the user and password that may stand before them."""
+    return ",".join(f"nats://{part.strip().rpartition('@')[2].removeprefix('nats://')}" for part in url.split(","))
 
 
 def _connect_options(url: str, name: str, telemetry: Telemetry) -> dict[str, Any]:

