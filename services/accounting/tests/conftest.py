@@ -10,8 +10,16 @@ from redis.asyncio import Redis
 from farthing_accounting.adapters.postgres.database import Database
 from farthing_accounting.adapters.postgres.migrate import migrate
 from farthing_accounting.adapters.redis.reservations import RedisReservations
+from farthing_accounting.config import AccountingSettings
+from farthing_accounting.main import build
 from farthing_accounting.ports import Reservations
+from farthing_kit.config import Secret
+from farthing_kit.local.nats import Nats
+from farthing_kit.local.wheels import config_dir
 from farthing_kit.testing.clock import VirtualClock
+from farthing_kit.testing.server import running
+from farthing_kit.testing.settings import settings
+from services.accounting.tests.client import Accounting
 from services.accounting.tests.model import ModelReservations
 
 
@@ -35,3 +43,26 @@ async def database(postgres_dsn: str) -> AsyncIterator[Database]:
     async with Database(postgres_dsn) as made:
         await migrate(made)
         yield made
+
+
+@pytest.fixture
+def accounting_settings(redis_url: str, nats_url: str, nats_server: Nats, postgres_dsn: str) -> AccountingSettings:
+    """Settings of a whole service on the real servers."""
+    return settings(
+        AccountingSettings,
+        redis_url=redis_url,
+        nats_url=nats_url,
+        nats_monitor_url=nats_server.monitor_url,
+        postgres_dsn=Secret(postgres_dsn.encode()),
+        key_pepper=Secret(b"a pepper for tests, 32 bytes or more"),
+        prices_file=config_dir() / "accounting" / "prices.toml",
+        usage_max_bytes=16 * 1024 * 1024,
+        start_wait_ms=5_000,
+    )
+
+
+@pytest.fixture
+async def accounting(accounting_settings: AccountingSettings) -> AsyncIterator[Accounting]:
+    """The whole service, running, with a stub for each of its services."""
+    async with running("accounting", accounting_settings, build) as process, Accounting(process) as clients:
+        yield clients

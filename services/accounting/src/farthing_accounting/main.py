@@ -126,6 +126,7 @@ async def _prepare(process: Build, stores: Stores) -> None:
     await _until(process, "redis", lambda: answers(stores.redis))
     await require_no_eviction(stores.redis)
     await stores.usage.open()
+    process.on_close(stores.usage.close)
     if process.settings.prices_file is not None:
         for model in await stores.prices.seed(price_file.read(process.settings.prices_file)):
             process.log.info("took a price from the file", model=model)

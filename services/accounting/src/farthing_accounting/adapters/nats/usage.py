@@ -137,9 +137,14 @@ class JetStreamUsage:
         except (nats.errors.Error, TimeoutError, OSError) as error:
             raise kit_nats.queue_error(error) from error
 
+    async def close(self) -> None:
+        """Take no more. Otherwise the connection waits for a queue that `fetch` never marks as done (nats-py 2.16)."""
+        if self._subscription is not None:
+            await _tolerant(self._subscription.unsubscribe())
+            self._subscription = None
+
     async def take(self) -> Sequence[UsageDelivery]:
         """Up to `batch` events: whatever has come within `batch_wait_s` of the first one."""
-        assert self._subscription is not None
         limits = self._limits
         messages = await self._fetch(1, limits.patience_s)
         if messages and limits.batch > 1:
@@ -167,8 +172,9 @@ class JetStreamUsage:
         return (await self._js.stream_info(STREAM)).state.bytes
 
     async def _fetch(self, most: int, wait_s: float) -> list[Msg]:
-        assert self._subscription is not None
         try:
+            if self._subscription is None:
+                raise nats.errors.BadSubscriptionError
             return await self._subscription.fetch(most, timeout=wait_s)
         except (nats.errors.TimeoutError, TimeoutError):
             return []
@@ -181,10 +187,9 @@ class JetStreamUsage:
     async def _reopen(self) -> None:
         """The server may have lost the stream or the consumer."""
         try:
-            if self._subscription is not None:
-                await self._subscription.unsubscribe()
+            await self.close()
             await self.open()
-        except (QueueUnavailable, nats.errors.Error) as error:
+        except QueueUnavailable as error:
             self._telemetry.log.warning("the usage stream cannot be opened", exception=error, stream=STREAM)
 
 
