@@ -13,18 +13,17 @@ import asyncio
 import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import grpc
+
+from bench import results
 from farthing.gateway.v1 import gateway_service_pb2 as pb
 from farthing.type.v1 import model_pb2
 from farthing_kit.local.process import ChildProcess, Spec, free_port, tcp_open
-from tests.support.mesh import LocalMesh, prompt
-
-from bench import results
+from tests.support.mesh import MeshUnderTest, prompt
 
 COMPLETE = "/farthing.gateway.v1.GatewayService/Complete"
 ECHO = "/bench.Echo/Echo"
@@ -59,7 +58,7 @@ async def serve_echo(port: int) -> None:
 class Caller:
     """Sends the four kinds of request; a request that is answered in another way than it should be ends the bench."""
 
-    def __init__(self, mesh: LocalMesh, channels: Mapping[str, grpc.aio.Channel], seed: int) -> None:
+    def __init__(self, mesh: MeshUnderTest, channels: Mapping[str, grpc.aio.Channel], seed: int) -> None:
         self._key = (("authorization", f"Bearer {mesh.client.api_key('lantern')}"),)
         self._echo = channels["echo"].unary_unary(ECHO)
         self._complete = {kind: self._complete_on(channels[kind]) for kind in LEVELS}
@@ -67,7 +66,9 @@ class Caller:
         self._asked = 0
 
     @staticmethod
-    def _complete_on(channel: grpc.aio.Channel) -> grpc.aio.UnaryUnaryMultiCallable[pb.CompleteRequest, pb.CompleteResponse]:
+    def _complete_on(
+        channel: grpc.aio.Channel,
+    ) -> grpc.aio.UnaryUnaryMultiCallable[pb.CompleteRequest, pb.CompleteResponse]:
         return channel.unary_unary(
             COMPLETE,
             request_serializer=pb.CompleteRequest.SerializeToString,
@@ -164,12 +165,13 @@ async def bench(seed: int) -> None:
     async with AsyncExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="farthing-hops-")))
         folder.chmod(0o711)  # PostgreSQL runs as another user when this runs as root
-        mesh = await stack.enter_async_context(LocalMesh(folder / "mesh"))
+        mesh = await stack.enter_async_context(MeshUnderTest(folder / "mesh"))
         forgetful = await stack.enter_async_context(mesh.another("gateway", FARTHING_GATEWAY_NEAR_CACHE_BYTES="0"))
         echo = await stack.enter_async_context(echo_server(folder))
         addresses = {"echo": echo, "near": mesh.address["gateway"], "exact": forgetful, "miss": mesh.address["gateway"]}
         channels = {
-            kind: await stack.enter_async_context(grpc.aio.insecure_channel(address)) for kind, address in addresses.items()
+            kind: await stack.enter_async_context(grpc.aio.insecure_channel(address))
+            for kind, address in addresses.items()
         }
         caller = Caller(mesh, channels, seed)
         await caller.store()

@@ -5,13 +5,14 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
-from tests.support.mesh import LocalMesh
+
+from tests.support.mesh import MeshUnderTest
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def mesh(servers_dir: Path) -> AsyncIterator[LocalMesh]:
+async def mesh(servers_dir: Path) -> AsyncIterator[MeshUnderTest]:
     """A mesh with the model that echoes; shared, so leave it as it was."""
-    async with LocalMesh(servers_dir / "mesh") as running:
+    async with MeshUnderTest(servers_dir / "mesh") as running:
         yield running
 
 

@@ -15,9 +15,13 @@ FARTHING = [sys.executable, "-m", "farthing_cli"]
 START_S = 120
 
 
-def farthing(state: Path, *words: str, timeout_s: float = 60, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+def farthing(
+    state: Path, *words: str, timeout_s: float = 60, env: dict[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
     command = [*FARTHING, "--state", str(state), *words]
-    return subprocess.run(command, capture_output=True, text=True, timeout=timeout_s, check=False, env={**os.environ, **(env or {})})
+    return subprocess.run(
+        command, capture_output=True, text=True, timeout=timeout_s, check=False, env={**os.environ, **(env or {})}
+    )
 
 
 @pytest.fixture(scope="module")

@@ -5,18 +5,19 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
+
 from farthing.gateway.v1 import gateway_service_pb2 as pb
 from farthing.type.v1 import model_pb2
 from farthing.type.v1.error_reason_pb2 import ErrorReason
 from farthing_cli import report
 from farthing_kit.errors import FarthingError
-from tests.support.mesh import LocalMesh, prompt
+from tests.support.mesh import MeshUnderTest, prompt
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def frail(servers_dir: Path) -> AsyncIterator[LocalMesh]:
+async def frail(servers_dir: Path) -> AsyncIterator[MeshUnderTest]:
     """A mesh of this module's own: its parts are stopped and started."""
-    async with LocalMesh(servers_dir / "frail") as running:
+    async with MeshUnderTest(servers_dir / "frail") as running:
         yield running
 
 
@@ -24,21 +25,21 @@ def degraded_parts(decision: pb.Decision) -> set[int]:
     return {each.part for each in decision.degradations}
 
 
-async def refusal(mesh: LocalMesh, asked: pb.Prompt, org: str = "lantern") -> FarthingError:
+async def refusal(mesh: MeshUnderTest, asked: pb.Prompt, org: str = "lantern") -> FarthingError:
     gateway = await mesh.gateway(org)
     with pytest.raises(FarthingError) as caught:
         await gateway.ask(asked)
     return caught.value
 
 
-async def recovers(mesh: LocalMesh, text: str) -> None:
+async def recovers(mesh: MeshUnderTest, text: str) -> None:
     """The mesh answers again as if nothing had been."""
     answer = await (await mesh.gateway()).ask(prompt(text, no_cache=True))
     assert answer.text == text
     assert not degraded_parts(answer.decision)
 
 
-async def test_triton_down_is_said_and_nothing_is_charged(frail: LocalMesh) -> None:
+async def test_triton_down_is_said_and_nothing_is_charged(frail: MeshUnderTest) -> None:
     await frail.kill("triton")
     error = await refusal(frail, prompt("triton is down", no_cache=True))
     assert error.reason == ErrorReason.ERROR_REASON_MODEL_UNAVAILABLE
@@ -47,7 +48,7 @@ async def test_triton_down_is_said_and_nothing_is_charged(frail: LocalMesh) -> N
     await recovers(frail, "triton is back for good")
 
 
-async def test_the_classifier_down_means_the_default_tier(frail: LocalMesh) -> None:
+async def test_the_classifier_down_means_the_default_tier(frail: MeshUnderTest) -> None:
     await frail.kill("classifier")
     answer = await (await frail.gateway()).ask(prompt("no classifier", no_cache=True))
     await frail.start("classifier")
@@ -55,7 +56,7 @@ async def test_the_classifier_down_means_the_default_tier(frail: LocalMesh) -> N
     await frail.until_answers(prompt("classifier is back", no_cache=True))
 
 
-async def test_the_cache_down_is_a_miss_and_declared(frail: LocalMesh) -> None:
+async def test_the_cache_down_is_a_miss_and_declared(frail: MeshUnderTest) -> None:
     await frail.kill("cache")
     answer = await (await frail.gateway()).ask(prompt("no cache service"))
     await frail.start("cache")
@@ -63,7 +64,7 @@ async def test_the_cache_down_is_a_miss_and_declared(frail: LocalMesh) -> None:
     assert pb.Degradation.PART_CACHE in degraded_parts(answer.decision)
 
 
-async def test_redis_down_follows_the_declared_mode_of_each_tenant(frail: LocalMesh) -> None:
+async def test_redis_down_follows_the_declared_mode_of_each_tenant(frail: MeshUnderTest) -> None:
     for org in ("lantern", "abacus", "foundry"):  # keys are known to the gateway, as in any outage of a busy mesh
         await (await frail.gateway(org)).ask(prompt("before the outage", no_cache=True))
     await frail.kill("redis")
@@ -78,7 +79,7 @@ async def test_redis_down_follows_the_declared_mode_of_each_tenant(frail: LocalM
     await frail.booked_request(allowed.decision.request_id)
 
 
-async def test_accounting_down_loses_no_usage(frail: LocalMesh) -> None:
+async def test_accounting_down_loses_no_usage(frail: MeshUnderTest) -> None:
     await (await frail.gateway("foundry")).ask(prompt("foundry is known", no_cache=True))
     await frail.kill("accounting")
     answer = await (await frail.gateway("foundry")).ask(prompt("served without accounting", no_cache=True))
@@ -87,7 +88,7 @@ async def test_accounting_down_loses_no_usage(frail: LocalMesh) -> None:
     await frail.booked_request(answer.decision.request_id)
 
 
-async def test_nats_down_is_said_cached_answers_go_on_and_their_usage_is_booked_later(frail: LocalMesh) -> None:
+async def test_nats_down_is_said_cached_answers_go_on_and_their_usage_is_booked_later(frail: MeshUnderTest) -> None:
     gateway = await frail.gateway()
     await gateway.ask(prompt("cached before nats went"))
     await frail.kill("nats")
@@ -100,7 +101,7 @@ async def test_nats_down_is_said_cached_answers_go_on_and_their_usage_is_booked_
     await frail.booked_request(hit.decision.request_id)
 
 
-async def test_the_scheduler_down_is_said(frail: LocalMesh) -> None:
+async def test_the_scheduler_down_is_said(frail: MeshUnderTest) -> None:
     await frail.kill("scheduler")
     error = await refusal(frail, prompt("no scheduler", no_cache=True))
     await frail.start("scheduler")
@@ -109,20 +110,20 @@ async def test_the_scheduler_down_is_said(frail: LocalMesh) -> None:
 
 
 @pytest.mark.parametrize("service", ["gateway", "scheduler", "inference", "accounting", "cache", "classifier"])
-async def test_a_service_that_was_killed_comes_back_alone(frail: LocalMesh, service: str) -> None:
+async def test_a_service_that_was_killed_comes_back_alone(frail: MeshUnderTest, service: str) -> None:
     await frail.kill(service)
     await frail.start(service)
     await frail.until_answers(prompt(f"{service} came back", no_cache=True))
 
 
-async def test_postgres_down_delays_the_books_and_loses_nothing(frail: LocalMesh) -> None:
+async def test_postgres_down_delays_the_books_and_loses_nothing(frail: MeshUnderTest) -> None:
     await frail.kill("postgres")
     answer = await (await frail.gateway("foundry")).ask(prompt("postgres is down", no_cache=True))
     await frail.start("postgres")
     await frail.booked_request(answer.decision.request_id)
 
 
-async def test_after_all_of_it_the_books_add_up(frail: LocalMesh) -> None:
+async def test_after_all_of_it_the_books_add_up(frail: MeshUnderTest) -> None:
     books = await report.verify(frail.client)
     assert not books.violations
     assert books.ledger_total.nano_units == books.usage_total.nano_units

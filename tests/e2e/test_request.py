@@ -10,10 +10,10 @@ from farthing_cli import report
 from farthing_kit.client import channel
 from farthing_kit.money import cost
 from farthing_kit.wire import prices_from_message, usage_from_message
-from tests.support.mesh import LocalMesh, prompt
+from tests.support.mesh import MeshUnderTest, prompt
 
 
-async def test_an_answer_comes_as_decision_deltas_and_final(mesh: LocalMesh) -> None:
+async def test_an_answer_comes_as_decision_deltas_and_final(mesh: MeshUnderTest) -> None:
     async with channel(mesh.address["gateway"]) as opened:
         stub = pb_grpc.GatewayServiceStub(opened)
         key = (("authorization", f"Bearer {mesh.client.api_key('lantern')}"),)
@@ -25,7 +25,7 @@ async def test_an_answer_comes_as_decision_deltas_and_final(mesh: LocalMesh) -> 
     assert set(events[1:-1]) == {"delta"}
 
 
-async def test_the_decision_says_where_it_ran_and_what_was_reserved(mesh: LocalMesh) -> None:
+async def test_the_decision_says_where_it_ran_and_what_was_reserved(mesh: MeshUnderTest) -> None:
     answer = await (await mesh.gateway()).ask(prompt("where did this run", no_cache=True))
     decision = answer.decision
     assert answer.text.strip() == "where did this run"
@@ -37,7 +37,7 @@ async def test_the_decision_says_where_it_ran_and_what_was_reserved(mesh: LocalM
     assert not decision.degradations
 
 
-async def test_cost_is_tokens_times_price_and_the_ledger_has_the_same(mesh: LocalMesh) -> None:
+async def test_cost_is_tokens_times_price_and_the_ledger_has_the_same(mesh: MeshUnderTest) -> None:
     gateway = await mesh.gateway("abacus")
     answer = await gateway.ask(prompt("what does this cost", no_cache=True))
     prices = next(each.prices for each in await gateway.models() if each.name == "echo")
@@ -53,7 +53,7 @@ async def test_cost_is_tokens_times_price_and_the_ledger_has_the_same(mesh: Loca
     assert sum(amounts.values()) == 0
 
 
-async def test_a_repeated_question_costs_nothing_and_says_what_it_saved(mesh: LocalMesh) -> None:
+async def test_a_repeated_question_costs_nothing_and_says_what_it_saved(mesh: MeshUnderTest) -> None:
     gateway = await mesh.gateway()
     first = await gateway.ask(prompt("asked twice"))
     again = await gateway.ask(prompt("asked twice"))
@@ -64,24 +64,24 @@ async def test_a_repeated_question_costs_nothing_and_says_what_it_saved(mesh: Lo
     assert again.final.saved.nano_units == first.final.counterfactual_cost.nano_units > 0
 
 
-async def test_an_answer_outlives_the_gateway_in_the_shared_cache(mesh: LocalMesh) -> None:
+async def test_an_answer_outlives_the_gateway_in_the_shared_cache(mesh: MeshUnderTest) -> None:
     gateway = await mesh.gateway()
     first = await gateway.ask(prompt("remember me"))
     await mesh.stop("gateway")
     await mesh.start("gateway")
-    again = await gateway.ask(prompt("remember me"))
+    again = await (await mesh.gateway()).ask(prompt("remember me"))
     assert again.decision.cache_level == model_pb2.CACHE_LEVEL_EXACT
     assert (again.text, again.final.cost.nano_units) == (first.text, 0)
 
 
-async def test_no_answer_crosses_from_one_tenant_to_another(mesh: LocalMesh) -> None:
+async def test_no_answer_crosses_from_one_tenant_to_another(mesh: MeshUnderTest) -> None:
     first = await (await mesh.gateway("lantern")).ask(prompt("a secret of lantern"))
     other = await (await mesh.gateway("foundry")).ask(prompt("a secret of lantern"))
     assert first.decision.cache_level == model_pb2.CACHE_LEVEL_NONE
     assert other.decision.cache_level == model_pb2.CACHE_LEVEL_NONE
 
 
-async def test_parameters_that_shape_the_answer_are_part_of_the_key(mesh: LocalMesh) -> None:
+async def test_parameters_that_shape_the_answer_are_part_of_the_key(mesh: MeshUnderTest) -> None:
     gateway = await mesh.gateway()
     await gateway.ask(prompt("five words are in here", max_tokens=2))
     longer = await gateway.ask(prompt("five words are in here", max_tokens=5))
@@ -89,12 +89,12 @@ async def test_parameters_that_shape_the_answer_are_part_of_the_key(mesh: LocalM
     assert longer.final.usage.output_tokens == 5
 
 
-async def test_a_request_without_a_model_is_classified_and_routed_to_a_tier(mesh: LocalMesh) -> None:
+async def test_a_request_without_a_model_is_classified_and_routed_to_a_tier(mesh: MeshUnderTest) -> None:
     models = {each.tier for each in await (await mesh.gateway()).models()}
     assert {model_pb2.TIER_SMALL, model_pb2.TIER_MEDIUM, model_pb2.TIER_LARGE} <= models
 
 
-async def test_the_report_adds_up_however_it_is_grouped(mesh: LocalMesh) -> None:
+async def test_the_report_adds_up_however_it_is_grouped(mesh: MeshUnderTest) -> None:
     for by in report.GROUPS:
         response = await report.fetch(mesh.client, by, None)
         assert sum(row.cost.nano_units for row in response.rows) == response.total.cost.nano_units
@@ -102,7 +102,7 @@ async def test_the_report_adds_up_however_it_is_grouped(mesh: LocalMesh) -> None
         assert json.loads(report.as_json(response))["total"]["requests"] == response.total.requests
 
 
-async def test_the_books_add_up(mesh: LocalMesh) -> None:
+async def test_the_books_add_up(mesh: MeshUnderTest) -> None:
     books = await report.verify(mesh.client)
     assert not books.violations
     assert books.ledger_total.nano_units == books.usage_total.nano_units

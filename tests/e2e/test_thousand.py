@@ -3,13 +3,13 @@
 import asyncio
 
 from farthing_cli import report
-from tests.support.mesh import LocalMesh, prompt
+from tests.support.mesh import MeshUnderTest, prompt
 
 REQUESTS = 1_000
 IN_FLIGHT = 16
 
 
-async def test_a_thousand_requests_at_concurrency_16(mesh: LocalMesh) -> None:
+async def test_a_thousand_requests_at_concurrency_16(mesh: MeshUnderTest) -> None:
     gateways = [await mesh.gateway(org, 60) for org in ("lantern", "abacus", "foundry")]
     before = (await report.fetch(mesh.client, "tenant", None)).total
     free = asyncio.Semaphore(IN_FLIGHT)

@@ -3,13 +3,14 @@
 import asyncio
 import os
 import signal
-from contextlib import AsyncExitStack, asynccontextmanager
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 import grpc
+
 from farthing.accounting.v1 import ledger_service_pb2 as ledger_pb
 from farthing.accounting.v1 import ledger_service_pb2_grpc as ledger_pb_grpc
 from farthing.gateway.v1 import gateway_service_pb2 as pb
@@ -20,28 +21,30 @@ from farthing_cli import report, tenants
 from farthing_cli.generation import Gateway
 from farthing_cli.mesh import Mesh, read_secret
 from farthing_cli.state import StateFolder
-from farthing_cli.up.children import parts
+from farthing_cli.up.children import LocalMesh
 from farthing_cli.up.options import SERVERS, SERVICES, UpOptions
 from farthing_cli.up.supervisor import Child, Part
 from farthing_kit.client import channel
 from farthing_kit.context import ContextSigner
 from farthing_kit.errors import FarthingError
+from farthing_kit.local.process import free_port
 from farthing_kit.local.wheels import config_dir
 from farthing_kit.testing.server import operator_context
 
 BOOKED_WITHIN_S = 30.0
+POOLS = Path(__file__).with_name("pools.toml")
 POLL_S = 0.05
 
 
-class LocalMesh:
+class MeshUnderTest:
     """Every service and server of the mesh as a child process of this one. What is stopped stays down until started."""
 
     def __init__(self, state: Path, *, models: tuple[str, ...] = ("echo", "echo-slow")) -> None:
         self.folder = StateFolder(state)
         self.folder.prepare()
         free = dict.fromkeys(SERVERS + SERVICES, 0)
-        made = parts(UpOptions(state, free, models), self.folder)
-        self._parts: dict[str, Part] = {part.name: part for part in made}
+        self._local = LocalMesh(UpOptions(state, free, models, pools_file=POOLS), self.folder)
+        self._parts: dict[str, Part] = {part.name: part for part in self._local.parts()}
         self._children: dict[str, Child] = {}
         self._stack = AsyncExitStack()
 
@@ -82,6 +85,17 @@ class LocalMesh:
         child = self._children.pop(name)
         os.kill(child.pid, signal.SIGKILL)
         await child.wait()
+
+    @asynccontextmanager
+    async def another(self, name: str, **settings: str) -> AsyncIterator[str]:
+        """A second replica of a service, with settings of its own; its address."""
+        address = f"127.0.0.1:{free_port()}"
+        own = {f"FARTHING_{name.upper()}_BIND": address, **settings}
+        child = await self._local.start_service(name, replica=f"another-{name}", settings=own)()
+        try:
+            yield address
+        finally:
+            await child.stop()
 
     async def gateway(self, org: str = "lantern", timeout_s: float = 30.0) -> Gateway:
         """The gateway, in the name of a demonstration tenant."""

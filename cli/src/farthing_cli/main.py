@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import TypeVar
 
 import click
-from rich.console import Console
 
 from farthing.gateway.v1 import gateway_service_pb2 as gateway_pb
 from farthing.type.v1 import model_pb2
 from farthing_cli import ask as asking
 from farthing_cli import check, replay, report, tenants, trace
+from farthing_cli.console import console
 from farthing_cli.errors import CliError
 from farthing_cli.mesh import DEFAULT_STATE, Mesh, find
 from farthing_cli.up import commands as mesh_commands
@@ -157,7 +157,7 @@ def report_command(state: Path, by: str, tag: str | None, as_json: bool) -> None
     if as_json:
         click.echo(report.as_json(response))
     else:
-        report.show(response, f"tag {tag}" if tag else by, Console())
+        report.show(response, f"tag {tag}" if tag else by, console())
 
 
 @main.command("verify")
@@ -176,7 +176,7 @@ def verify_command(state: Path) -> None:
 def models_command(state: Path, org: str | None) -> None:
     """The models that can be asked for."""
     mesh: Mesh = find(state)
-    Console().print(asking.models_table(complete(asking.models(mesh, org))))
+    console().print(asking.models_table(complete(asking.models(mesh, org))))
 
 
 @main.command("trace")
@@ -184,7 +184,7 @@ def models_command(state: Path, org: str | None) -> None:
 @click.pass_obj
 def trace_command(state: Path, request_id: str) -> None:
     """Draw the spans of a request."""
-    trace.show(find(state).state.traces_file, request_id, Console())
+    trace.show(find(state).state.traces_file, request_id, console())
 
 
 @main.group("tenants")

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import grpc
 from grpc_health.v1 import health_pb2
 
-from farthing_cli.state import StateFolder
+from farthing_cli.state import StateFolder, write_private
 from farthing_cli.up.options import LOOPBACK, SERVERS, SERVICES, UpOptions, choose_port
 from farthing_cli.up.supervisor import Child, Part, Start
 from farthing_kit.local.collector import Collector
@@ -20,6 +20,7 @@ from farthing_kit.local.postgres import Postgres
 from farthing_kit.local.process import ChildProcess, Probe, Spec
 from farthing_kit.local.redis import Redis
 from farthing_kit.local.triton import Triton
+from farthing_kit.local.wheels import config_dir
 
 READY_TIMEOUT_S = 60.0
 HEALTH_TIMEOUT_S = 1.0
@@ -68,56 +69,93 @@ class RunningChild:
         await self.process.stop()
 
 
-def parts(options: UpOptions, folder: StateFolder) -> list[Part]:
-    """Every process of the mesh."""
-    ports = {part: choose_port(part, options.ports) for part in SERVERS + SERVICES}
-    servers = _servers(options, folder, ports)
-    env = {**os.environ, **common_settings(options, folder, servers, ports)}
-    return [
-        *(Part(name, f"{LOOPBACK}:{ports[name]}", (), _start_server(server)) for name, server in servers.items()),
-        *(
-            Part(name, f"{LOOPBACK}:{ports[name]}", NEEDS[name], _start_service(name, ports[name], env, folder))
-            for name in SERVICES
-        ),
-    ]
+class LocalMesh:
+    """Every process of one mesh on this machine, not yet started: ports are chosen, settings are made."""
 
+    def __init__(self, options: UpOptions, folder: StateFolder) -> None:
+        self._folder = folder
+        self._pools_file = options.pools_file or config_dir() / "pools.toml"
+        self._ports = {part: choose_port(part, options.ports) for part in SERVERS + SERVICES}
+        self._collector = self._make_collector(options)
+        self._postgres = Postgres(
+            folder.path / "postgres", log=folder.log_file("postgres"), port=self._ports["postgres"]
+        )
+        self._nats = Nats(folder.path / "nats", log=folder.log_file("nats"), port=self._ports["nats"])
+        self._redis = Redis(folder.path / "redis", log=folder.log_file("redis"), port=self._ports["redis"])
+        self._triton = self._make_triton(options)
 
-def _servers(options: UpOptions, folder: StateFolder, ports: Mapping[str, int]) -> dict[str, Server]:
-    def log(name: str) -> Path:
-        return folder.log_file(name)
+    def parts(self) -> list[Part]:
+        """The servers, then the services."""
+        servers: dict[str, Server] = {
+            "redis": self._redis,
+            "nats": self._nats,
+            "postgres": self._postgres,
+            "collector": self._collector,
+            "triton": self._triton,
+        }
+        return [
+            *(Part(name, self.address(name), (), self._start_server(server)) for name, server in servers.items()),
+            *(Part(name, self.address(name), NEEDS[name], self.start_service(name)) for name in SERVICES),
+        ]
 
-    collector = Collector(
-        folder.traces_file.parent, log=log("collector"), grpc_port=ports["collector"], forward=options.otlp
-    )
-    return {
-        "redis": Redis(folder.path / "redis", log=log("redis"), port=ports["redis"]),
-        "nats": Nats(folder.path / "nats", log=log("nats"), port=ports["nats"]),
-        "postgres": Postgres(folder.path / "postgres", log=log("postgres"), port=ports["postgres"]),
-        "collector": collector,
-        "triton": Triton(
-            options.models, log=log("triton"), grpc_port=ports["triton"], otlp_http=collector.http_address
-        ),
-    }
+    def address(self, part: str) -> str:
+        """Where a part listens."""
+        return f"{LOOPBACK}:{self._ports[part]}"
 
+    def start_service(self, name: str, *, replica: str = "", settings: Mapping[str, str] | None = None) -> Start:
+        """How to start a service. A second one of a kind is a `replica` with settings of its own, its address among
+        them."""
+        own = {**self._settings(name, replica or name), **(settings or {})}
+        address = own[f"FARTHING_{name.upper()}_BIND"]
+        log = self._folder.log_file(replica or name)
+        process = ChildProcess(Spec(name, [sys.executable, "-m", f"farthing_{name}"], log, env={**os.environ, **own}))
 
-def _start_server(server: Server) -> Start:
-    async def start() -> Child:
-        await server.start()
-        return RunningChild(server.process)
+        async def start() -> Child:
+            await process.start(serving(address), READY_TIMEOUT_S)
+            return RunningChild(process)
 
-    return start
+        return start
 
+    def _start_server(self, server: Server) -> Start:
+        async def start() -> Child:
+            await server.start()
+            if server is self._postgres:  # its password is made at its first start
+                write_private(self._dsn_file, self._postgres.dsn())
+            return RunningChild(server.process)
 
-def _start_service(name: str, port: int, env: Mapping[str, str], folder: StateFolder) -> Start:
-    address = f"{LOOPBACK}:{port}"
-    own = {**env, f"FARTHING_{name.upper()}_BIND": address}
-    process = ChildProcess(Spec(name, [sys.executable, "-m", f"farthing_{name}"], folder.log_file(name), env=own))
+        return start
 
-    async def start() -> Child:
-        await process.start(serving(address), READY_TIMEOUT_S)
-        return RunningChild(process)
+    @property
+    def _dsn_file(self) -> Path:
+        return self._folder.path / "secrets" / "postgres-dsn"
 
-    return start
+    def _settings(self, name: str, replica: str) -> dict[str, str]:
+        """The settings of a service; a variable without a service's name is read by all that have the setting."""
+        targets = {f"FARTHING_{other.upper()}_TARGET": self.address(other) for other in SERVICES if other != "gateway"}
+        return {
+            **targets,
+            f"FARTHING_{name.upper()}_BIND": self.address(name),
+            "FARTHING_MESH_SECRET_FILE": str(self._folder.secret("mesh")),
+            "FARTHING_KEY_PEPPER_FILE": str(self._folder.secret("key-pepper")),
+            "FARTHING_POSTGRES_DSN_FILE": str(self._dsn_file),
+            "FARTHING_REDIS_URL": self._redis.url,
+            "FARTHING_NATS_URL": self._nats.url,
+            "FARTHING_NATS_MONITOR_URL": self._nats.monitor_url,
+            "FARTHING_OTLP_ENDPOINT": self._collector.endpoint,
+            "FARTHING_OUTBOX_DIR": str(self._folder.path / "outbox" / replica),
+            "FARTHING_PRICES_FILE": str(config_dir() / "accounting" / "prices.toml"),
+            "FARTHING_POOLS_FILE": str(self._pools_file),
+            "FARTHING_TRITON_LOCAL": self._triton.address,
+            "FARTHING_ENCODER_DIR": str(config_dir().parents[1] / "build" / "models" / "encoder"),
+        }
+
+    def _make_collector(self, options: UpOptions) -> Collector:
+        folder, log = self._folder.traces_file.parent, self._folder.log_file("collector")
+        return Collector(folder, log=log, grpc_port=self._ports["collector"], forward=options.otlp)
+
+    def _make_triton(self, options: UpOptions) -> Triton:
+        log, port = self._folder.log_file("triton"), self._ports["triton"]
+        return Triton(options.models, log=log, grpc_port=port, otlp_http=self._collector.http_address)
 
 
 def serving(address: str) -> Probe:

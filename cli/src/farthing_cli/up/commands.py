@@ -4,9 +4,9 @@ import asyncio
 from pathlib import Path
 
 import click
-from rich.console import Console
 
 from farthing_cli import replay
+from farthing_cli.console import console
 from farthing_cli.errors import CliError
 from farthing_cli.state import StateFolder
 from farthing_cli.up import detached, table
@@ -26,6 +26,12 @@ def up_options(command: click.decorators.FC) -> click.decorators.FC:
             metavar="PART=PORT",
             help="A port for a part, such as gateway=50051; 0: any free one.",
         ),
+        click.option(
+            "--pools",
+            "pools_file",
+            type=click.Path(path_type=Path, dir_okay=False, exists=True, resolve_path=True),
+            help="Describe the pools with this file instead of the checkout's.",
+        ),
         click.option("--models", default=DEFAULT_MODELS, show_default=True, help="The models that Triton loads."),
         click.option(
             "--otlp", default="", metavar="URL", help="Send traces to this OTLP/gRPC endpoint too, such as Jaeger's."
@@ -39,14 +45,14 @@ def up_options(command: click.decorators.FC) -> click.decorators.FC:
 @up_options
 @click.option("--detach", "-d", is_flag=True, help="Return when the mesh is ready; it runs on.")
 @click.pass_obj
-def up(state: Path, ports: tuple[str, ...], models: str, otlp: str, detach: bool) -> None:
+def up(state: Path, ports: tuple[str, ...], models: str, otlp: str, pools_file: Path | None, detach: bool) -> None:
     """Start the mesh: real Redis, NATS, PostgreSQL, Triton, a collector, and the six services."""
-    options = UpOptions(state.absolute(), parse_ports(ports), tuple(models.split(",")), otlp)
+    options = UpOptions(state.absolute(), parse_ports(ports), tuple(models.split(",")), otlp, pools_file)
     if detach:
         detached.start(options)
-        Console().print(table.table(table.read(StateFolder(state).status_file)))
+        console().print(table.table(table.read(StateFolder(state).status_file)))
     else:
-        asyncio.run(serve(options, Console(), _until_stopped))
+        asyncio.run(serve(options, console(), _until_stopped))
 
 
 async def _until_stopped(session: Session) -> None:
@@ -62,9 +68,11 @@ async def _until_stopped(session: Session) -> None:
     "--concurrency", type=click.IntRange(1, 1024), default=4, show_default=True, help="Requests in flight at most."
 )
 @click.pass_obj
-def run(state: Path, ports: tuple[str, ...], models: str, otlp: str, once: bool, concurrency: int) -> None:
+def run(
+    state: Path, ports: tuple[str, ...], models: str, otlp: str, pools_file: Path | None, once: bool, concurrency: int
+) -> None:
     """Start the mesh, replay the bundled sample, show what it cost; then keep serving."""
-    options = UpOptions(state.absolute(), parse_ports(ports), tuple(models.split(",")), otlp)
+    options = UpOptions(state.absolute(), parse_ports(ports), tuple(models.split(",")), otlp, pools_file)
 
     async def show_and_serve(session: Session) -> None:
         failed = await session.replay_and_report(replay.Load(concurrency=concurrency))
@@ -74,7 +82,7 @@ def run(state: Path, ports: tuple[str, ...], models: str, otlp: str, once: bool,
             return
         await _until_stopped(session)
 
-    asyncio.run(serve(options, Console(), show_and_serve))
+    asyncio.run(serve(options, console(), show_and_serve))
 
 
 @click.command()
@@ -91,7 +99,7 @@ def status(state: Path) -> None:
     """The parts of the mesh and their states."""
     folder = StateFolder(state)
     folder.require_running()
-    Console().print(table.table(table.read(folder.status_file)))
+    console().print(table.table(table.read(folder.status_file)))
 
 
 @click.command()

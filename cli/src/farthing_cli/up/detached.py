@@ -42,8 +42,9 @@ def start(options: UpOptions) -> None:
 def arguments(options: UpOptions) -> list[str]:
     """The command line of the supervisor."""
     ports = [word for part, port in options.ports.items() for word in ("--port", f"{part}={port}")]
+    pools = ["--pools", str(options.pools_file)] if options.pools_file else []
     command = [sys.executable, "-m", "farthing_cli", "--state", str(options.state), "up"]
-    return [*command, *ports, "--models", ",".join(options.models), "--otlp", options.otlp]
+    return [*command, *ports, *pools, "--models", ",".join(options.models), "--otlp", options.otlp]
 
 
 def stop(folder: StateFolder) -> None:

@@ -15,12 +15,13 @@ LOOPBACK = "127.0.0.1"
 
 @dataclass(frozen=True)
 class UpOptions:
-    """One mesh: where its state lives, and what was chosen on the command line."""
+    """One mesh: where its state lives, and what was chosen. Without a pools file, that of this checkout."""
 
     state: Path
     ports: Mapping[str, int] = field(default_factory=dict)
     models: tuple[str, ...] = ()
     otlp: str = ""
+    pools_file: Path | None = None
 
 
 def parse_ports(options: Sequence[str]) -> dict[str, int]:

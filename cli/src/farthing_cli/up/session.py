@@ -18,7 +18,7 @@ from farthing_cli.errors import CliError
 from farthing_cli.mesh import Mesh, find
 from farthing_cli.replay import Load
 from farthing_cli.state import RunningMesh, StateFolder
-from farthing_cli.up.children import parts
+from farthing_cli.up.children import LocalMesh
 from farthing_cli.up.options import UpOptions
 from farthing_cli.up.parts import Status
 from farthing_cli.up.supervisor import Supervisor
@@ -61,7 +61,7 @@ async def _mesh(options: UpOptions, console: Console) -> "AsyncIterator[Session]
     folder.prepare()
     with folder.lock():
         watch = Watch(folder, console)
-        supervisor = Supervisor(parts(options, folder), watch.changed)
+        supervisor = Supervisor(LocalMesh(options, folder).parts(), watch.changed)
         watch.statuses = supervisor.statuses
         try:
             await _bring_up(supervisor, watch, folder)
