@@ -1,11 +1,11 @@
 """What each hop costs: a bare gRPC echo against a near hit, an exact hit, and a full miss, all in one run.
 
-    python -m bench.hops [--seconds-of-warmup 2] [--seed 1]
+    python -m bench.hops [--seed 1]
 
-Every request is a unary call from this process to another one on the same machine. `echo` is a grpc.aio server with nothing
-in it; `near` is answered from the gateway's memory; `exact` by a gateway whose memory is switched off, from Redis; `miss` goes
-through every service and a Triton model that echoes. The four take turns in short rounds, so that a slow moment of the machine
-falls on all of them.
+Every request is a unary call from this process to another one on the same machine. `echo` is a grpc.aio server with
+nothing in it; `near` is answered from the gateway's memory; `exact` by a gateway whose memory is switched off, from
+Redis; `miss` goes through every service, classifier included, to a Triton model that echoes. The four take turns in
+short rounds, so that a slow moment of the machine falls on all of them.
 """
 
 import argparse
@@ -13,9 +13,10 @@ import asyncio
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
+from typing import Any
 
 import grpc
 
@@ -48,7 +49,7 @@ async def serve_echo(port: int) -> None:
         return request
 
     server = grpc.aio.server()
-    handlers = {"Echo": grpc.unary_unary_rpc_method_handler(echo)}
+    handlers: Any = {"Echo": grpc.unary_unary_rpc_method_handler(echo)}
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("bench.Echo", handlers),))
     server.add_insecure_port(f"127.0.0.1:{port}")
     await server.start()
@@ -60,15 +61,13 @@ class Caller:
 
     def __init__(self, mesh: MeshUnderTest, channels: Mapping[str, grpc.aio.Channel], seed: int) -> None:
         self._key = (("authorization", f"Bearer {mesh.client.api_key('lantern')}"),)
-        self._echo = channels["echo"].unary_unary(ECHO)
+        self._echo: Any = channels["echo"].unary_unary(ECHO)
         self._complete = {kind: self._complete_on(channels[kind]) for kind in LEVELS}
         self._seed = seed
         self._asked = 0
 
     @staticmethod
-    def _complete_on(
-        channel: grpc.aio.Channel,
-    ) -> grpc.aio.UnaryUnaryMultiCallable[pb.CompleteRequest, pb.CompleteResponse]:
+    def _complete_on(channel: grpc.aio.Channel) -> Any:
         return channel.unary_unary(
             COMPLETE,
             request_serializer=pb.CompleteRequest.SerializeToString,
@@ -104,7 +103,7 @@ class Caller:
 
     @staticmethod
     def _request(text: str) -> pb.CompleteRequest:
-        return pb.CompleteRequest(prompt=prompt(text, max_tokens=16))
+        return pb.CompleteRequest(prompt=prompt(text, model="", max_tokens=16))
 
 
 async def latencies_ms(call: Call, count: int) -> list[float]:
@@ -160,19 +159,26 @@ async def echo_server(folder: Path) -> AsyncIterator[str]:
         await process.stop()
 
 
+@contextmanager
+def temporary_folder() -> Iterator[Path]:
+    """A folder that PostgreSQL may enter, which runs as another user when this runs as root."""
+    with tempfile.TemporaryDirectory(prefix="farthing-hops-") as name:
+        folder = Path(name)
+        folder.chmod(0o711)
+        yield folder
+
+
 async def bench(seed: int) -> None:
     """Start everything, measure, write the result."""
     async with AsyncExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="farthing-hops-")))
-        folder.chmod(0o711)  # PostgreSQL runs as another user when this runs as root
+        folder = stack.enter_context(temporary_folder())
         mesh = await stack.enter_async_context(MeshUnderTest(folder / "mesh"))
         forgetful = await stack.enter_async_context(mesh.another("gateway", FARTHING_GATEWAY_NEAR_CACHE_BYTES="0"))
         echo = await stack.enter_async_context(echo_server(folder))
         addresses = {"echo": echo, "near": mesh.address["gateway"], "exact": forgetful, "miss": mesh.address["gateway"]}
-        channels = {
-            kind: await stack.enter_async_context(grpc.aio.insecure_channel(address))
-            for kind, address in addresses.items()
-        }
+        channels = {}
+        for kind, address in addresses.items():
+            channels[kind] = await stack.enter_async_context(grpc.aio.insecure_channel(address))
         caller = Caller(mesh, channels, seed)
         await caller.store()
         calls = {"echo": caller.echo, "near": caller.near, "exact": caller.exact, "miss": caller.miss}
@@ -187,8 +193,8 @@ def notes(figures: Mapping[str, float]) -> str:
     """The ratios, which is what counts."""
     near, exact = (figures[f"{kind}_p50_ms"] / figures["echo_p50_ms"] for kind in ("near", "exact"))
     return (
-        f"unary calls on one machine, tracing on; p50 of near = {near:.2f} x echo (aim 2), exact = {exact:.2f} x echo (aim 4), "
-        f"miss = {figures['miss_p50_ms']:.1f} ms (aim 15)"
+        f"unary calls on one machine, tracing on; p50 of near = {near:.2f} x echo (aim 2), "
+        f"exact = {exact:.2f} x echo (aim 4), miss = {figures['miss_p50_ms']:.1f} ms (aim 15)"
     )
 
 

@@ -69,6 +69,7 @@ async def test_an_answer_outlives_the_gateway_in_the_shared_cache(mesh: MeshUnde
     first = await gateway.ask(prompt("remember me"))
     await mesh.stop("gateway")
     await mesh.start("gateway")
+    await mesh.until_answers(prompt("back again"))
     again = await (await mesh.gateway()).ask(prompt("remember me"))
     assert again.decision.cache_level == model_pb2.CACHE_LEVEL_EXACT
     assert (again.text, again.final.cost.nano_units) == (first.text, 0)

@@ -4,6 +4,8 @@ import asyncio
 import json
 import secrets
 
+import pytest
+
 from farthing_cli import trace
 from farthing_cli.generation import Answer
 from farthing_kit.errors import FarthingError
@@ -86,10 +88,9 @@ async def test_no_word_of_a_prompt_or_an_answer_or_a_key_is_in_any_span_log_or_s
     gateway = await mesh.gateway()
     answered = await gateway.ask(prompt(f"please repeat {canary}", model=""))
     for asked in (prompt(canary, model="gpt-9"), prompt(canary, max_tokens=-1), prompt(canary * 60_000)):
-        try:
+        with pytest.raises(FarthingError) as refused:
             await gateway.ask(asked)
-        except FarthingError as error:
-            assert canary not in str(error) + json.dumps(error.metadata)
+        assert canary not in str(refused.value) + json.dumps(refused.value.metadata)
     assert canary in answered.text
     await spans_of(mesh, answered)
     await mesh.booked_request(answered.decision.request_id)
