@@ -1,5 +1,6 @@
 """What only a real Redis can show: lost epochs, full memory, outages, and what a reader of the store sees."""
 
+import asyncio
 import time
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
@@ -14,7 +15,7 @@ from farthing_cache.domain.answer import Answer, CacheKey, Org
 from farthing_cache.domain.breaker import Breaker
 from farthing_kit.clock import SystemClock
 from farthing_kit.errors import StoreUnavailable
-from farthing_kit.testing.proxy import FaultProxy
+from farthing_kit.testing.proxy import FaultProxy, Toxics
 from farthing_kit.usage import TokenUsage
 
 ACME = Org("acme")
@@ -100,6 +101,24 @@ async def test_a_redis_that_hangs_costs_one_timeout_and_then_nothing(redis_url: 
         assert time.perf_counter() - started < 0.01
         assert refused.value.retry_after_s is not None
         assert refused.value.retry_after_s > 50
+
+
+async def test_an_answer_that_comes_too_late_is_never_taken_for_anothers(redis_url: str) -> None:
+    port = int(redis_url.rsplit(":", 1)[1].split("/")[0])
+    other = CacheKey(b"d" * 32, b"q" * 32)
+    async with make(redis_url) as direct:
+        epoch, _ = await direct.find(ACME, KEY)
+        await direct.keep(ACME, KEY, ANSWER, epoch, MINUTE)
+    async with FaultProxy(port) as proxy, make(f"redis://{proxy.address}/0", 0.2, breaker=Breaker(100, 0.0)) as store:
+        await store.find(ACME, other)
+        proxy.poison(Toxics(latency_ms=400))
+        for _ in range(3):
+            with pytest.raises(StoreUnavailable):
+                await store.find(ACME, KEY)
+        proxy.heal()
+        async with asyncio.timeout(10):
+            while (found := await asyncio.gather(store.find(ACME, other), return_exceptions=True))[0] != (epoch, None):
+                assert isinstance(found[0], StoreUnavailable)
 
 
 async def test_a_redis_that_came_back_is_used_again(redis_url: str) -> None:

@@ -133,12 +133,15 @@ class FakeAdmission(Switch):
         self.held: dict[str, tuple[str, TokenUsage]] = {}
         self.released: list[str] = []
         self.lives_s: list[float] = []
+        self.gate = asyncio.Event()
+        self.gate.set()
 
     async def reserve(self, reservation_id: str, model: str, estimate: TokenUsage, life_s: float) -> Reservation:
         self.passed()
         quote = quote_of(model)
         self.held[reservation_id] = (model, estimate)
         self.lives_s.append(life_s)
+        await self.gate.wait()
         return Reservation(reservation_id, cost(estimate, quote.prices), quote)
 
     async def release(self, reservation_id: str) -> None:

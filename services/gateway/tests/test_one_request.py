@@ -15,7 +15,7 @@ from farthing_gateway.domain.prompt import CacheControl
 from farthing_gateway.ports import Chunk, Finished, Started
 from farthing_kit import deadline
 from farthing_kit.context import Priority, current_context
-from farthing_kit.errors import FarthingError, Unauthenticated
+from farthing_kit.errors import DeadlineExceeded, FarthingError, Unauthenticated
 from services.gateway.tests.fakes import Mesh
 from services.gateway.tests.values import USAGE, ask, sampled
 
@@ -297,6 +297,29 @@ class TestWhatGoesWrong:
         await mesh.background.drain()
         assert mesh.scheduler.stopped == 1
         assert len(mesh.admission.released) == 1
+
+    async def test_a_caller_who_leaves_while_money_is_held_leaves_nothing_held(self, mesh: Mesh) -> None:
+        mesh.admission.gate.clear()
+        asking = asyncio.ensure_future(mesh.ask(ask()))
+        while not mesh.admission.held:  # noqa: ASYNC110 - until it is held, and the answer under way
+            await asyncio.sleep(0)
+        asking.cancel()
+        await asyncio.wait({asking})
+        await mesh.background.drain()
+        assert mesh.admission.held == {}
+
+    async def test_a_caller_without_time_is_told_so_and_not_that_accounting_is_down(self, mesh: Mesh) -> None:
+        mesh.admission.error = DeadlineExceeded("late")
+        deadline.set_remaining(0.02)
+        with pytest.raises(DeadlineExceeded):
+            await mesh.ask(ask())
+        mesh.grants.forget_org("acme")
+        mesh.keys.error = DeadlineExceeded("late")
+        with pytest.raises(DeadlineExceeded):
+            await mesh.ask(ask())
+        deadline.set_remaining(None)
+        mesh.admission.error = mesh.keys.error = None
+        assert (await mesh.ask(ask())).text == "Paris."
 
     async def test_what_accounting_refuses_is_refused(self, mesh: Mesh) -> None:
         for name in ("BUDGET_EXCEEDED", "QUOTA_EXCEEDED", "PRICE_MISSING"):

@@ -19,7 +19,7 @@ class CacheSettings(ServiceSettings):
     redis_url: str = setting("redis://127.0.0.1:6379/0", doc="where answers are kept: redis://, rediss:// or unix://")
     nats_url: str = setting("nats://127.0.0.1:4222", doc="where gateways are told what to forget")
     redis_timeout_ms: int = setting(
-        40, doc="how long Redis may take for one step; longer is a failure", min=1, max=5000
+        100, doc="how long Redis may take for one step; longer is a failure", min=1, max=5000
     )
     redis_connections: int = setting(64, doc="connections to Redis at once", min=1)
     memory_share: float = setting(

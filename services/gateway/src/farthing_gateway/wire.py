@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
-
 from google.protobuf.duration_pb2 import Duration
 
 from farthing.gateway.v1 import gateway_service_pb2 as pb
@@ -124,6 +122,5 @@ def _degradation(degradation: Degradation) -> pb.Degradation:
 
 
 def _duration(seconds: float) -> Duration:
-    duration = Duration()
-    duration.FromTimedelta(timedelta(seconds=seconds))
-    return duration
+    whole, nanos = divmod(round(seconds * 1e9), 10**9)
+    return Duration(seconds=whole, nanos=nanos)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import hmac
+from functools import lru_cache
 from typing import Final
 
 from farthing_cache.domain.answer import CacheKey, Org
 
 # 128 bits name an organisation; more would only make every key longer.
 _ORG_BYTES: Final = 16
+# Organisations whose derived keys are kept at hand.
+_ORGS: Final = 4096
 _PURPOSE: Final = b"farthing cache partition key v1\0"
 
 
@@ -21,6 +24,7 @@ class KeyNames:
 
     def __init__(self, secret: bytes) -> None:
         self._secret = hmac.digest(secret, _PURPOSE, "sha256")
+        self._org_key = lru_cache(maxsize=_ORGS)(self._derive)
 
     def partition(self, org: Org) -> str:
         """What every name of an organisation begins with."""
@@ -39,7 +43,7 @@ class KeyNames:
         """Where it is remembered that an invalidation was done."""
         return f"{self.partition(org)}:done:{_keyed(self._org_key(org), idempotency_key.encode())}"
 
-    def _org_key(self, org: Org) -> bytes:
+    def _derive(self, org: Org) -> bytes:
         return hmac.digest(self._secret, org.encode(), "sha256")
 
 

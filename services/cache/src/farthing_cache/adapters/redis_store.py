@@ -158,12 +158,14 @@ class RedisStore:
 
 
 def connect(url: str, *, timeout_s: float, max_connections: int) -> Redis:
-    """A client that fails fast: no retries (a cache that is slow to say no is worse than a miss), short timeouts."""
+    """A client that does not retry: a cache that is slow to say no is worse than a miss. Steps are timed by the store
+    as a whole, so redis-py's own timers, one for each read, are off; a step that is cut short gives its connection
+    up."""
     pool = BlockingConnectionPool.from_url(
         url,
         max_connections=max_connections,
-        timeout=timeout_s,
-        socket_timeout=timeout_s,
+        timeout=None,
+        socket_timeout=None,
         socket_connect_timeout=timeout_s,
         retry=Retry(NoBackoff(), 0),
         protocol=2,

@@ -50,10 +50,9 @@ class TelemetryObserver:
         children["requests"].inc()
         children["seconds"].observe(final.duration_s)
         children["first"].observe(final.time_to_first_token_s)
-        children["input"].inc(final.usage.input_total)
-        children["output"].inc(final.usage.output_total)
-        children["cost"].inc(final.costs.cost)
-        children["saved"].inc(max(0, final.costs.saved))
+        for name, amount in _amounts(final):
+            if amount > 0:  # a hit adds to one of four
+                children[name].inc(amount)
         span = trace.get_current_span()
         if span.is_recording():
             span.set_attributes(_of_final(final))
@@ -76,6 +75,16 @@ class TelemetryObserver:
                 "saved": self._saved.labels(*labels),
             }
         return found
+
+
+def _amounts(final: Final) -> tuple[tuple[str, int], ...]:
+    usage, costs = final.usage, final.costs
+    return (
+        ("input", usage.input_total),
+        ("output", usage.output_total),
+        ("cost", costs.cost),
+        ("saved", costs.saved),
+    )
 
 
 def _of_request(context: RequestContext, question: Question) -> Mapping[str, AttributeValue]:

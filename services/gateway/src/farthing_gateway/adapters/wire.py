@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from enum import IntEnum
-from typing import TypeVar
+from functools import lru_cache
+from typing import Final, TypeVar
 
 from farthing.type.v1.model_pb2 import ChatMessage, ChatRole
 from farthing.type.v1.model_pb2 import Sampling as SamplingMessage
@@ -15,6 +16,7 @@ from farthing_gateway.domain.model import Tier
 from farthing_gateway.domain.prompt import Message, Sampling
 from farthing_kit.wire import prices_from_message, prices_to_message
 
+QUOTES: Final = 256
 E = TypeVar("E", bound=IntEnum)
 
 
@@ -47,8 +49,10 @@ def sampling_to_message(sampling: Sampling) -> SamplingMessage:
     )
 
 
+@lru_cache(maxsize=QUOTES)
 def quote_to_message(quote: Quote) -> QuoteMessage:
-    """A quote for the books."""
+    """A quote for the books. There are as many as models and versions of prices, and each has twelve messages inside:
+    they are shared, so do not change what you get; putting it into another message copies it."""
     return QuoteMessage(
         price_version=quote.price_version,
         model=quote.model,

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from typing import Final
 
 from farthing_gateway.app.background import Background
+from farthing_gateway.app.outage import is_away
 from farthing_gateway.app.request import Request
 from farthing_gateway.domain.catalogue import Catalogue, Quote
-from farthing_gateway.domain.errors import accounting_unavailable, is_outage
+from farthing_gateway.domain.errors import accounting_unavailable
 from farthing_gateway.domain.events import Part
 from farthing_gateway.domain.grace import Grace
 from farthing_gateway.domain.policy import OutageMode
@@ -49,9 +51,11 @@ class Admissions:
         """Hold the worst case. What accounting refuses is raised as it is; AccountingUnavailable as the policy says."""
         try:
             held = await self.accounting.reserve(request.reservation_id, model, estimate, _life_s())
+        except asyncio.CancelledError:
+            self._release(request.reservation_id)  # it may have been held, and nobody is left to use it
+            raise
         except FarthingError as error:
-            if not is_outage(error):
-                self.grace.accounting_answered(self.clock.monotonic())
+            if not is_away(error):
                 raise
             self.grace.accounting_failed()
             return self._without_accounting(request, estimate, catalogue.quote(model))
@@ -63,13 +67,16 @@ class Admissions:
         if admitted.lent:
             self.grace.give_back(admitted.org, admitted.amount)
         elif admitted.reservation_id:
-            self.background.start("release", self.accounting.release(admitted.reservation_id))
+            self._release(admitted.reservation_id)
 
     def finished(self, admitted: Admitted, spent: NanoUsd) -> None:
         """The real cost is known. A reservation is settled by the usage event; what was lent and not spent goes
         back."""
         if admitted.lent:
             self.grace.give_back(admitted.org, NanoUsd(admitted.amount - spent))
+
+    def _release(self, reservation_id: str) -> None:
+        self.background.start("release", self.accounting.release(reservation_id))
 
     def _without_accounting(self, request: Request, estimate: TokenUsage, quote: Quote | None) -> Admitted:
         policy = request.policy

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+from farthing_gateway.app.outage import is_away
 from farthing_gateway.domain.errors import accounting_unavailable, is_outage, key_invalid
 from farthing_gateway.domain.grants import Fingerprint, Grant, Grants, fingerprint
 from farthing_gateway.ports import KeyAuthority
@@ -45,9 +46,10 @@ class Authentication:
         try:
             grant = await self.authority.authorize(api_key)
         except FarthingError as error:
-            if is_outage(error):
+            if is_away(error):
                 return self._from_memory(key)
-            self.grants.refuse(key, error, self.clock.monotonic())
+            if not is_outage(error):
+                self.grants.refuse(key, error, self.clock.monotonic())
             raise
         self.grants.remember(key, grant, era, self.clock.monotonic())
         return Caller(grant)

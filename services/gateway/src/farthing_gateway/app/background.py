@@ -49,6 +49,6 @@ class Background:
                 await work
         except (FarthingError, TimeoutError) as error:
             reason = error.reason_name if isinstance(error, FarthingError) else "timeout"
-            self._log.info("background work failed", task=name, reason=reason)
+            self._log.debug("background work failed", task=name, reason=reason)
         except Exception as error:
             self._log.error("background work failed", exception=error, task=name)

@@ -40,10 +40,13 @@ class Gateway:
         arrived_s = self.clock.monotonic()
         caller = await self.authentication.caller(api_key)  # 1 key → principal, policy
         question = accept(prompt, caller.grant.policy, self.limits)
-        claim = self.idempotency.claim(caller.grant.principal.org, prompt)
-        told = None if claim is None else self.idempotency.repetition(caller.grant.principal.org, claim)
-        if told is not None:
-            for event in told:
+        org = caller.grant.principal.org
+        claim = self.idempotency.claim(org, prompt)
+        again = None if claim is None else self.idempotency.repetition(org, claim, arrived_s)
+        if again is not None:
+            self.observer.decided(again[0])
+            self.observer.ended(again[0], again[2])
+            for event in again:
                 yield event
             return
         async with aclosing(self._run(caller, prompt.priority, question, claim, arrived_s)) as events:

@@ -38,7 +38,7 @@ class Idempotency:
         """The claim of a request that came with a key."""
         return self.claims.claim(org, prompt, self.clock.now().timestamp()) if prompt.idempotency_key else None
 
-    def repetition(self, org: str, claim: Claim) -> tuple[Event, ...] | None:
+    def repetition(self, org: str, claim: Claim, arrived_s: float) -> tuple[Decision, Delta, Final] | None:
         """What a repetition of a finished request hears; None when the request has to run (again)."""
         if claim.state is not State.DONE:
             return None
@@ -46,7 +46,7 @@ class Idempotency:
         if answer is None:
             claim.begin_again(charged=True)
             return None
-        return _repeated(claim.request_id, answer)
+        return _repeated(claim.request_id, answer, self.clock.monotonic() - arrived_s)
 
     async def following(self, claim: Claim, request: Request, events: AsyncGenerator[Event]) -> AsyncGenerator[Event]:
         """The events of a claimed request, remembered on their way."""
@@ -88,7 +88,7 @@ def _answer(told: list[Event], now: datetime) -> Answer:
     return Answer(text, final.usage, decision.tier, decision.model, decision.quantization, now, final.finish_reason)
 
 
-def _repeated(request_id: str, answer: Answer) -> tuple[Event, ...]:
+def _repeated(request_id: str, answer: Answer, elapsed_s: float) -> tuple[Decision, Delta, Final]:
     """The answer again, at no further cost, under the id that was booked."""
     decision = Decision(
         request_id=request_id,
@@ -99,4 +99,5 @@ def _repeated(request_id: str, answer: Answer) -> tuple[Event, ...]:
         explanation="This request was answered before, under the same idempotency key.",
         similarity=1.0,
     )
-    return decision, Delta(answer.text), Final(answer.finish_reason, TokenUsage(), costs.NOTHING, 0.0, 0.0)
+    final = Final(answer.finish_reason, TokenUsage(), costs.NOTHING, elapsed_s, elapsed_s)
+    return decision, Delta(answer.text), final

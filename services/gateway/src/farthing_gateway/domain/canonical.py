@@ -6,6 +6,10 @@ import hashlib
 import struct
 from collections.abc import Iterable
 
+_length = struct.Struct(">Q").pack
+_integer = struct.Struct(">q").pack
+_real = struct.Struct(">d").pack
+
 
 class Canonical:
     """Writes values so that two different sequences of values never give the same bytes.
@@ -18,22 +22,22 @@ class Canonical:
     __slots__ = ("_parts",)
 
     def __init__(self, purpose: bytes) -> None:
-        self._parts = [struct.pack(">Q", len(purpose)), purpose]
+        self._parts = [_length(len(purpose)), purpose]
 
     def text(self, value: str) -> Canonical:
         """A string of any length."""
         raw = value.encode()
-        self._parts += (struct.pack(">Q", len(raw)), raw)
+        self._parts += (_length(len(raw)), raw)
         return self
 
     def integer(self, value: int) -> Canonical:
         """A signed number of at most 64 bits."""
-        self._parts.append(struct.pack(">q", value))
+        self._parts.append(_integer(value))
         return self
 
     def real(self, value: float) -> Canonical:
         """A float; minus zero is zero."""
-        self._parts.append(struct.pack(">d", value + 0.0))
+        self._parts.append(_real(value + 0.0))
         return self
 
     def texts(self, values: Iterable[str]) -> Canonical:
