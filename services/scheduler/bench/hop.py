@@ -31,7 +31,7 @@ from farthing_kit.local.process import ChildProcess, Spec
 from farthing_kit.testing.server import serving, tenant_context
 from farthing_kit.testing.settings import TEST_SECRET
 from services.scheduler.tests.fake_inference import FakeInference, service
-from services.scheduler.tests.mesh import MODEL, USAGE, _connection, request, until
+from services.scheduler.tests.mesh import MODEL, USAGE, connection, request, until
 
 Call = Callable[[], Awaitable[None]]
 
@@ -84,7 +84,7 @@ async def _rate(call: Call, count: int, in_flight: int) -> float:
 async def _measure(folder: Path, calls: int, script: str) -> dict[str, float]:
     (folder / "secret").write_bytes(TEST_SECRET)
     nats = await Nats(folder / "nats", log=folder / "nats.log").start()
-    async with _connection(nats.url) as client:
+    async with connection(nats.url) as client:
         await kit_nats.ensure_stream(client.jetstream(), USAGE)
     inference, inference_port = await _child("inference", [sys.executable, "-m", __spec__.name, "--serve"], folder, {})
     env = {

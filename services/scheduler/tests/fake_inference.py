@@ -32,13 +32,14 @@ from farthing_kit.errors import FarthingError, NotFound
 from farthing_kit.server import Service
 
 WAIT_S = 10.0
+LONG_WORD = "x" * 8192
 NAME = "farthing.inference.v1.InferenceService"
 
 
 class FakeInference(InferenceServiceServicer):
     """Each word of the last message is one chunk of one token, but:
 
-    "|gate" waits until the test opens the gate, "!" fails with MODEL_UNAVAILABLE, "*n" says n words.
+    "|gate" waits until the test opens the gate, "!" fails with MODEL_UNAVAILABLE, "*n" says n words, "#n" n long ones.
     """
 
     def __init__(self, *models: str) -> None:
@@ -99,6 +100,9 @@ class FakeInference(InferenceServiceServicer):
             elif word.startswith("*"):
                 for number in range(int(word[1:])):
                     yield f"{number} "
+            elif word.startswith("#"):
+                for _ in range(int(word[1:])):
+                    yield LONG_WORD
             else:
                 yield f"{word} "
 

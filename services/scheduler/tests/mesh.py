@@ -31,7 +31,7 @@ from farthing_kit.context import RequestContext, use_context
 from farthing_kit.interceptors.client import Channel
 from farthing_kit.local.nats import Nats
 from farthing_kit.local.process import ChildProcess, Spec
-from farthing_kit.testing.server import RunningProcess, Spans, running, serving, tenant_context
+from farthing_kit.testing.server import RunningProcess, RunningServer, Spans, running, serving, tenant_context
 from farthing_kit.testing.settings import TEST_SECRET, settings
 from farthing_scheduler.config import Role, SchedulerSettings
 from farthing_scheduler.main import build
@@ -88,12 +88,16 @@ class Mesh:
 
     nats: Nats
     inference: FakeInference
-    inference_target: str
+    inference_server: RunningServer
     scheduler: RunningProcess[SchedulerSettings]
     channel: Channel
     js: Any
     folder: Path
     spans: list[Spans]
+
+    @property
+    def inference_target(self) -> str:
+        return self.inference_server.target
 
     @property
     def stub(self) -> SchedulerServiceStub:
@@ -185,7 +189,7 @@ async def mesh(
     """A whole scheduler on `nats`, ready to take calls: its two roles in one process, or `apart`. `changes` are
     settings."""
     async with AsyncExitStack() as stack:
-        client = await stack.enter_async_context(_connection(nats.url))
+        client = await stack.enter_async_context(connection(nats.url))
         js = client.jetstream()
         await kit_nats.ensure_stream(js, USAGE)
         fake, spans = FakeInference(*models), Spans()
@@ -202,7 +206,7 @@ async def mesh(
         )
         scheduler = await stack.enter_async_context(running("scheduler", made, build))
         channel = await stack.enter_async_context(scheduler.channel())
-        made_mesh = Mesh(nats, fake, inference.target, scheduler, channel, js, folder, [spans, scheduler.spans])
+        made_mesh = Mesh(nats, fake, inference, scheduler, channel, js, folder, [spans, scheduler.spans])
         if apart:
             worker = await stack.enter_async_context(made_mesh.worker("worker", **changes))
             made_mesh.spans.append(worker.spans)
@@ -210,7 +214,7 @@ async def mesh(
 
 
 @asynccontextmanager
-async def _connection(url: str) -> AsyncIterator[Client]:
+async def connection(url: str) -> AsyncIterator[Client]:
     client = Client()
     await client.connect(url, max_reconnect_attempts=-1, error_cb=_quiet)
     try:

@@ -89,10 +89,10 @@ async def test_the_model_is_given_what_is_left_of_the_deadline(made: Mesh) -> No
 
 
 async def test_a_slow_reader_loses_its_own_stream_only(nats_url: str, nats_server: Nats, tmp_path: Path) -> None:
-    async with mesh(nats_server, tmp_path, apart=True, reply_limit=16, coalesce_ms=0) as slow_mesh:
+    async with mesh(nats_server, tmp_path, apart=True, reply_limit=16) as slow_mesh:
         context = tenant_context()
         reader = _SlowReader()
-        slow = asyncio.ensure_future(reader.read(slow_mesh, "*200000", context.request_id))
+        slow = asyncio.ensure_future(reader.read(slow_mesh, "#20000", context.request_id))
         await reader.has_begun.wait()
 
         others = await asyncio.gather(*(slow_mesh.ask(f"{number} end") for number in range(5)))

@@ -166,6 +166,22 @@ async def test_a_stopping_worker_finishes_what_it_began(made: Mesh) -> None:
         assert len(await made.usage(1)) == 1
 
 
+async def test_a_stopping_scheduler_finishes_what_was_asked(nats_url: str, nats_server: Nats, tmp_path: Path) -> None:
+    async with mesh(nats_server, tmp_path, slots_per_model=1) as both:
+        running_call = asyncio.ensure_future(both.ask("one |gate two"))
+        await both.inference.reached("gate")
+        waiting = asyncio.ensure_future(both.ask("three"))
+        await until(lambda: _has_waiting(both))
+
+        closing = asyncio.ensure_future(both.scheduler.process.close())
+        await until(lambda: both.scheduler.process.draining)
+        both.inference.open("gate")
+
+        assert ((await running_call).text, (await waiting).text) == ("one two ", "three ")
+        await closing
+        assert len(await both.usage(2)) == 2
+
+
 async def test_a_stopping_worker_hands_over_what_has_no_text_yet(made: Mesh) -> None:
     async with made.worker("first", drain_ms=0) as first:
         call = asyncio.ensure_future(made.ask("|gate one"))
@@ -187,6 +203,18 @@ async def test_a_stopping_worker_says_what_it_cannot_finish(made: Mesh) -> None:
         await worker.process.close()
 
         assert (await error_of(call)).reason == R.ERROR_REASON_WORKER_LOST
+        await until(lambda: is_empty(made))
+
+
+async def test_an_inference_that_is_gone_is_said_so(made: Mesh) -> None:
+    async with made.worker("worker"):
+        await made.ask("hello")
+        await made.inference_server.server.stop()
+
+        error = await error_of(asyncio.ensure_future(made.ask("hello")))
+
+        assert error.reason == R.ERROR_REASON_MODEL_UNAVAILABLE
+        assert error.metadata == {"model": "small"}
         await until(lambda: is_empty(made))
 
 

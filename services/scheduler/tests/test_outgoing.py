@@ -6,7 +6,7 @@ import pytest
 
 from farthing.type.v1.model_pb2 import FinishReason
 from farthing_kit.usage import TokenUsage
-from farthing_scheduler.app.outgoing import Outgoing
+from farthing_scheduler.app.outgoing import MAX_TEXT, Outgoing
 from farthing_scheduler.domain.job import Chunk, Finished, Reply, Started
 from services.scheduler.tests.mesh import until
 
@@ -57,8 +57,16 @@ async def test_text_does_not_wait_for_the_end(replies: KeptReplies) -> None:
     for number in (1, 2, 3):
         await out.chunk(Chunk(f"{number} ", number, 7))
 
-    await until(lambda: len(replies.sent) == 2)
-    assert replies.sent[1].chunk == Chunk("2 3 ", 3, 7)
+    await until(lambda: "".join(reply.chunk.text for reply in replies.sent if reply.chunk) == "1 2 3 ")
+    assert replies.sent[0].chunk == Chunk("1 ", 1, 7)
+
+
+async def test_no_more_than_so_much_text_waits(replies: KeptReplies) -> None:
+    out = outgoing(replies, interval_s=60)
+    await out.chunk(Chunk("1 ", 1, 7))
+    await out.chunk(Chunk("2" * MAX_TEXT, 2, 7))
+
+    assert len(replies.sent) == 2
 
 
 async def test_without_an_interval_every_piece_leaves_by_itself(replies: KeptReplies) -> None:

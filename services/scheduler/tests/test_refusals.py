@@ -19,6 +19,7 @@ from farthing_kit.errors import ContextInvalid, FarthingError, InvalidArgument, 
 from farthing_kit.local.nats import Nats
 from farthing_kit.local.process import ChildProcess, Spec, free_port
 from farthing_kit.local.wheels import program
+from farthing_kit.server import ServerError
 from farthing_kit.testing.server import running, tenant_context
 from farthing_kit.testing.settings import settings
 from farthing_scheduler.config import Role, SchedulerSettings
@@ -230,3 +231,9 @@ def _says_ready(child: ChildProcess) -> Any:
         return b"Server is ready" in child.spec.log.read_bytes()
 
     return ready
+
+
+async def test_times_that_do_not_fit_together_are_refused(nats_url: str, nats_server: Nats, tmp_path: Path) -> None:
+    with pytest.raises(ServerError, match=r"3 \* heartbeat_ms <= ack_wait_ms"):
+        async with mesh(nats_server, tmp_path, heartbeat_ms=400, ack_wait_ms=500):
+            pass

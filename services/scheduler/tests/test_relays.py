@@ -55,6 +55,14 @@ async def test_what_came_before_an_error_is_still_read(relays: Relays) -> None:
         assert not relay.claim_cancel()
 
 
+async def test_text_that_comes_with_an_error_is_still_read(relays: Relays) -> None:
+    with relays.open("q_1") as relay:
+        relays.put("q_1", Reply(1, 1, chunk=Chunk("1 ", 1, 7), error=QueueUnavailable("no")))
+
+        assert (await relay.next()).chunk == Chunk("1 ", 1, 7)
+        assert isinstance(await error_of(relay), QueueUnavailable)
+
+
 async def test_a_request_id_is_open_once(relays: Relays) -> None:
     with relays.open("q_1"):
         with pytest.raises(FarthingError) as caught, relays.open("q_1"):

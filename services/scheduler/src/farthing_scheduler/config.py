@@ -33,6 +33,7 @@ class SchedulerSettings(ServiceSettings):
     outbox_dir: Path = setting(
         Path(".farthing/scheduler/outbox"), doc="folder of this process alone, where usage waits for JetStream"
     )
+    outbox_fsync: bool = setting(False, doc="usage survives a power cut too, for 1 to 5 ms a request")
 
     jobs_max_messages: int = setting(4_096, doc="most jobs in the queue, waiting and running", min=1)
     jobs_max_messages_per_model: int = setting(512, doc="most jobs in the queue for one model", min=1)

@@ -15,7 +15,7 @@ from farthing.scheduler.v1.scheduler_service_pb2_grpc import add_SchedulerServic
 from farthing_kit import nats as kit_nats
 from farthing_kit.lifecycle import Process, run
 from farthing_kit.outbox import open_outbox
-from farthing_kit.server import Service
+from farthing_kit.server import ServerError, Service
 from farthing_scheduler.adapters.bus import Bus
 from farthing_scheduler.adapters.inference import InferenceEngine, InferenceModels
 from farthing_scheduler.adapters.link import Link
@@ -58,6 +58,7 @@ async def build(process: Process[SchedulerSettings]) -> None:
 
 async def _parts(process: Process[SchedulerSettings]) -> _Parts:
     settings = process.settings
+    _check(settings)
     client = await process.enter(kit_nats.connect(settings.nats_url, name="scheduler", telemetry=process.telemetry))
     await kit_nats.require_sync_always(settings.nats_monitor_url)
     topology = Topology(client, _stream(settings), ack_wait_s=settings.ack_wait_ms / 1000)
@@ -97,7 +98,9 @@ async def _api(process: Process[SchedulerSettings], parts: _Parts) -> Relays:
 async def _worker(process: Process[SchedulerSettings], parts: _Parts) -> PullSource:
     """The worker's side. Its task drains when it is cancelled: after the server's own streams have ended."""
     settings = process.settings
-    outbox = await process.enter(open_outbox(settings.outbox_dir, parts.client.jetstream(), process.telemetry))
+    outbox = await process.enter(
+        open_outbox(settings.outbox_dir, parts.client.jetstream(), process.telemetry, fsync=settings.outbox_fsync)
+    )
     source = PullSource(
         parts.client,
         parts.topology,
@@ -143,6 +146,19 @@ def _link(process: Process[SchedulerSettings], parts: _Parts, relays: Relays | N
         await process.report("nats", True)
 
     process.start("link", Link(parts.client, process.clock, lost=lost, back=back).watch())
+
+
+def _check(settings: SchedulerSettings) -> None:
+    """Times that only work in order: a worker must be heard several times before it counts as gone, and so on."""
+    orders = {
+        "3 * heartbeat_ms <= ack_wait_ms": 3 * settings.heartbeat_ms <= settings.ack_wait_ms,
+        "heartbeat_ms < outage_ms": settings.heartbeat_ms < settings.outage_ms,
+        "ack_wait_ms < silence_ms": settings.ack_wait_ms < settings.silence_ms,
+        "max_deadline_ms <= jobs_max_age_ms": settings.max_deadline_ms <= settings.jobs_max_age_ms,
+    }
+    broken = [rule for rule, holds in orders.items() if not holds]
+    if broken:
+        raise ServerError(f"the scheduler's settings must keep {' and '.join(broken)}")
 
 
 def _stream(settings: SchedulerSettings) -> JobsStream:

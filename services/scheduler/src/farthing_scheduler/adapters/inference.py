@@ -12,7 +12,7 @@ from farthing.inference.v1.inference_service_pb2_grpc import InferenceServiceStu
 from farthing_kit.client import UNBOUNDED
 from farthing_kit.clock import Clock
 from farthing_kit.context import service_context, use_context
-from farthing_kit.errors import FarthingError, InternalError
+from farthing_kit.errors import FarthingError, InternalError, Unavailable
 from farthing_kit.telemetry import logs
 from farthing_scheduler.domain import errors
 from farthing_scheduler.domain.job import Event, Job, Started
@@ -39,20 +39,24 @@ class InferenceEngine:
         request = GenerateRequest(model=asked.model, messages=asked.messages, sampling=asked.sampling)
         call: Any = self._stub.Generate(request, timeout=UNBOUNDED)
         async with call:
-            yield _Events(call)
+            yield _Events(call, job.model)
 
 
 class _Events:
     """The messages of a call as events."""
 
-    def __init__(self, call: Any) -> None:
+    def __init__(self, call: Any, model: str) -> None:
         self._messages = call.__aiter__()
+        self._model = model
 
     def __aiter__(self) -> _Events:
         return self
 
     async def __anext__(self) -> Event:
-        return _event(await self._messages.__anext__())
+        try:
+            return _event(await self._messages.__anext__())
+        except Unavailable:
+            raise errors.inference_unavailable(self._model) from None
 
 
 def _event(message: GenerateResponse) -> Event:
@@ -77,6 +81,7 @@ class InferenceModels:
         self._names: frozenset[str] | None = None
         self._asked_s = -REFRESH_MIN_S
         self._refreshing = asyncio.Lock()
+        self._has_warned = False
 
     async def watch(self, changed: Callable[[list[str]], Awaitable[None]]) -> None:
         """Ask again and again, and tell of the models after each answer."""
@@ -104,9 +109,16 @@ class InferenceModels:
                 with use_context(self._identity):
                     pools = (await self._stub.ListPools(ListPoolsRequest(), timeout=LIST_TIMEOUT_S)).pools
             except FarthingError as error:
-                _log.warning("inference did not say which models there are", reason=error.reason_name)
+                self._warn(error)
                 return
+            self._has_warned = False
             self._names = frozenset(model.name for pool in pools for model in pool.models)
+
+    def _warn(self, error: FarthingError) -> None:
+        """Once for each outage."""
+        if not self._has_warned:
+            _log.warning("inference does not say which models there are; trying again", reason=error.reason_name)
+        self._has_warned = True
 
     def _has(self, model: str) -> bool:
         return self._names is not None and model in self._names

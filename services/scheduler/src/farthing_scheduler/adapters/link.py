@@ -34,6 +34,7 @@ class Link:
         self._lost = lost
         self._back = back
         self._is_up = True
+        self._has_warned = False
         self._life = connection_life(client)
 
     async def watch(self) -> None:
@@ -53,6 +54,8 @@ class Link:
             try:
                 await self._back(self._life)
             except FarthingError as error:
-                _log.warning("NATS is back but not ready; trying again", reason=error.reason_name)
+                if not self._has_warned:
+                    _log.warning("NATS is back but not ready; trying again", reason=error.reason_name)
+                self._has_warned = True
                 return
-            self._is_up = True
+            self._is_up, self._has_warned = True, False

@@ -32,6 +32,7 @@ class JobsStream(kit_nats.Stream):
     subjects: tuple[str, ...] = (f"{JOBS}.*",)
     memory: bool = True
     work_queue: bool = True
+    atomic: bool = False
     max_messages_per_model: int = 512
 
     def config(self) -> StreamConfig:

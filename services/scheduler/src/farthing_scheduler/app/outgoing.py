@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Final
 
 from farthing_kit.errors import FarthingError
 from farthing_scheduler.domain.job import Chunk, Finished, Reply, Started
 from farthing_scheduler.ports import Replies
+
+# Characters that wait at most for what comes next.
+MAX_TEXT: Final = 16 * 1024
 
 
 class Outgoing:
@@ -35,7 +39,7 @@ class Outgoing:
         self._pending = chunk if self._pending is None else self._pending.then(chunk)
         loop = asyncio.get_running_loop()
         wait_s = self._sent_s + self._interval_s - loop.time()
-        if wait_s <= 0:
+        if wait_s <= 0 or len(self._pending.text) >= MAX_TEXT:
             await self._flush()
         elif self._timer is None:
             self._timer = loop.call_later(wait_s, self._flush_later)

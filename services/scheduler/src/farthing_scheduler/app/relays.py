@@ -102,9 +102,6 @@ class Relay:
 
     def _forward(self, reply: Reply) -> None:
         self._is_settled = self._is_settled or reply.is_last
-        if reply.error is not None:
-            self.fail(reply.error)
-            return
         if len(self._waiting) >= self._limit:
             self._waiting.clear()
             self.fail(errors.slow_reader(self._limit))
@@ -112,8 +109,11 @@ class Relay:
         if reply.started is not None and self._is_started:
             reply = replace(reply, started=None)  # a second attempt's: the caller was told once
         self._is_started = self._is_started or reply.started is not None
-        self._waiting.append(reply)
-        self._notify()
+        if reply.error is None or reply.chunk is not None:
+            self._waiting.append(reply if reply.error is None else replace(reply, error=None))
+            self._notify()
+        if reply.error is not None:
+            self.fail(reply.error)
 
     def _notify(self) -> None:
         if self._wake is not None and not self._wake.done():
@@ -163,7 +163,8 @@ class Relays:
             self._down_since = self._clock.monotonic()
 
     def connection_back(self, life: int, *, queue_is_empty: bool) -> None:
-        """NATS is back; with `queue_is_empty`, its memory is not: jobs of earlier lives that no worker took are gone."""
+        """NATS is back; with `queue_is_empty`, its memory is not: the jobs of earlier lives that no worker took are
+        gone."""
         self._down_since = None
         now_s = self._clock.monotonic()
         for relay in self._open.values():

@@ -151,6 +151,8 @@ class Worker:
         if verdict in (Verdict.RUN, Verdict.ASK):
             await self._run(delivery, outgoing, ask=verdict is Verdict.ASK)
         else:
+            if verdict is Verdict.EXHAUSTED:  # an earlier worker may only have slept
+                await self._cancels.cancel(job.id, below_attempt=delivery.attempt)
             await outgoing.end(error=_refusal(verdict, job))
             await delivery.done()
             self._observer.refused(job, verdict.value)
@@ -161,18 +163,18 @@ class Worker:
         left_s = (job.deadline - now).total_seconds()
         run = Run(delivery, outgoing, left_s=left_s, waited_s=waited_s)
         with use_context(job.context), self._span(delivery, waited_s) as span:
-            if ask and not await self._is_permitted(run):
-                self._observer.refused(job, "denied")
-                return
+            deadline.set_remaining(left_s)
             outcome = "failed"
             self._register(run)
             try:
-                deadline.set_remaining(left_s)
+                if ask and not await self._is_permitted(run):
+                    outcome = "denied"
+                    return
                 ended = await self._through(run)
                 outcome = _outcome(ended)
-                span.set_attribute(Attr.FINISH_REASON, outcome)
                 await self._settle(run, ended)
             finally:
+                span.set_attribute(Attr.FINISH_REASON, outcome)
                 self._unregister(run, outcome)
 
     async def _through(self, run: Run) -> Ended:

@@ -92,6 +92,13 @@ def models_unknown(model: str) -> ModelUnavailable:
     )
 
 
+def inference_unavailable(model: str) -> ModelUnavailable:
+    """Inference itself cannot be reached."""
+    return ModelUnavailable(
+        f"inference cannot be reached for {model}; try again shortly", metadata={"model": model}, retry_after_s=0.5
+    )
+
+
 def prompt_too_large(actual_bytes: int, limit_bytes: int) -> PromptTooLarge:
     """The usual words of it."""
     return PromptTooLarge(
