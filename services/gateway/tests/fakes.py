@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
 from datetime import timedelta
 
+from farthing.type.v1.error_reason_pb2 import ErrorReason
 from farthing_gateway.app.admissions import Admissions
 from farthing_gateway.app.authentication import Authentication
 from farthing_gateway.app.background import Background
@@ -132,12 +133,15 @@ class FakeAdmission(Switch):
         super().__init__()
         self.held: dict[str, tuple[str, TokenUsage]] = {}
         self.released: list[str] = []
+        self.closed: set[str] = set()
         self.lives_s: list[float] = []
         self.gate = asyncio.Event()
         self.gate.set()
 
     async def reserve(self, reservation_id: str, model: str, estimate: TokenUsage, life_s: float) -> Reservation:
         self.passed()
+        if reservation_id in self.closed:
+            raise FarthingError("settled", reason=ErrorReason.ERROR_REASON_RESERVATION_CLOSED)
         quote = quote_of(model)
         self.held[reservation_id] = (model, estimate)
         self.lives_s.append(life_s)

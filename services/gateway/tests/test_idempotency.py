@@ -40,6 +40,15 @@ async def test_twins_on_two_gateways_share_id_and_reservation(mesh: Mesh) -> Non
     assert one.decision.reservation_id == two.decision.reservation_id
 
 
+async def test_a_twin_that_ended_on_another_gateway_is_run_again_under_the_same_id(mesh: Mesh) -> None:
+    first = await mesh.ask(ask(**HOT))
+    other = Mesh()
+    other.admission.closed.add(first.decision.reservation_id)
+    again = await other.ask(ask(**HOT))
+    assert again.decision.request_id == first.decision.request_id
+    assert again.decision.reservation_id.startswith(first.decision.reservation_id + "-")
+
+
 async def test_another_body_is_refused(mesh: Mesh) -> None:
     await mesh.ask(ask(**HOT))
     with pytest.raises(IdempotencyMismatch):

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from dataclasses import dataclass
 from typing import Final
 
+from farthing.type.v1.error_reason_pb2 import ErrorReason
 from farthing_gateway.app.background import Background
 from farthing_gateway.app.outage import is_away
 from farthing_gateway.app.request import Request
@@ -14,12 +16,15 @@ from farthing_gateway.domain.errors import accounting_unavailable
 from farthing_gateway.domain.events import Part
 from farthing_gateway.domain.grace import Grace
 from farthing_gateway.domain.policy import OutageMode
-from farthing_gateway.ports import Admission
+from farthing_gateway.ports import Admission, Reservation
 from farthing_kit import deadline
 from farthing_kit.clock import Clock
+from farthing_kit.context import new_request_id
 from farthing_kit.errors import FarthingError
 from farthing_kit.money import NanoUsd, cost
 from farthing_kit.usage import TokenUsage
+
+_R = ErrorReason
 
 # A reservation outlives its request by this much: the usage event needs time to arrive and settle it.
 SETTLING_S: Final = 60.0
@@ -50,11 +55,13 @@ class Admissions:
     async def admit(self, request: Request, model: str, estimate: TokenUsage, catalogue: Catalogue) -> Admitted:
         """Hold the worst case. What accounting refuses is raised as it is; AccountingUnavailable as the policy says."""
         try:
-            held = await self.accounting.reserve(request.reservation_id, model, estimate, _life_s())
+            held = await self._reserve(request, model, estimate)
         except asyncio.CancelledError:
             self._release(request.reservation_id)  # it may have been held, and nobody is left to use it
             raise
         except FarthingError as error:
+            if error.reason == _R.ERROR_REASON_DEADLINE_TOO_SHORT:
+                self._release(request.reservation_id)  # it may yet be held
             if not is_away(error):
                 raise
             self.grace.accounting_failed()
@@ -75,6 +82,17 @@ class Admissions:
         if admitted.lent:
             self.grace.give_back(admitted.org, NanoUsd(admitted.amount - spent))
 
+    async def _reserve(self, request: Request, model: str, estimate: TokenUsage) -> Reservation:
+        life_s = _life_s()
+        try:
+            return await self.accounting.reserve(request.reservation_id, model, estimate, life_s)
+        except FarthingError as error:
+            if error.reason != _R.ERROR_REASON_RESERVATION_CLOSED:
+                raise
+        # Its twin has ended on another gateway. Run again under another reservation, it is still booked once: the
+        # ledger goes by the request's id.
+        return await self.accounting.reserve(f"{request.reservation_id}-{new_request_id()}", model, estimate, life_s)
+
     def _release(self, reservation_id: str) -> None:
         self.background.start("release", self.accounting.release(reservation_id))
 
@@ -93,5 +111,8 @@ class Admissions:
 
 
 def _life_s() -> float:
+    """In whole minutes: twins on two gateways ask for the same, whoever of them has some milliseconds less left."""
     left_s = deadline.remaining_s()
-    return DEFAULT_RESERVATION_S if left_s is None else min(max(left_s, 1.0) + SETTLING_S, MAX_RESERVATION_S)
+    if left_s is None:
+        return DEFAULT_RESERVATION_S
+    return min(math.ceil((left_s + SETTLING_S) / 60) * 60.0, MAX_RESERVATION_S)
