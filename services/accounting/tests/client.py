@@ -132,7 +132,7 @@ class Accounting:
 
         async def idle() -> bool:
             info = await self.nats.jetstream().consumer_info("USAGE", "accounting-ledger")
-            return info.num_pending == 0 and info.num_ack_pending == 0
+            return (info.num_pending, info.num_ack_pending) == (0, 0)
 
         await eventually(idle)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 from redis.asyncio import Redis
@@ -15,7 +16,6 @@ from farthing_accounting.main import build
 from farthing_accounting.ports import Reservations
 from farthing_kit.config import Secret
 from farthing_kit.local.nats import Nats
-from farthing_kit.local.wheels import config_dir
 from farthing_kit.testing.clock import VirtualClock
 from farthing_kit.testing.server import running
 from farthing_kit.testing.settings import settings
@@ -46,8 +46,12 @@ async def database(postgres_dsn: str) -> AsyncIterator[Database]:
 
 
 @pytest.fixture
-def accounting_settings(redis_url: str, nats_url: str, nats_server: Nats, postgres_dsn: str) -> AccountingSettings:
+def accounting_settings(
+    redis_url: str, nats_url: str, nats_server: Nats, postgres_dsn: str, tmp_path: Path
+) -> AccountingSettings:
     """Settings of a whole service on the real servers."""
+    prices = tmp_path / "prices.toml"
+    prices.write_text("".join(_PRICE.format(**price) for price in _PRICES))
     return settings(
         AccountingSettings,
         redis_url=redis_url,
@@ -55,10 +59,23 @@ def accounting_settings(redis_url: str, nats_url: str, nats_server: Nats, postgr
         nats_monitor_url=nats_server.monitor_url,
         postgres_dsn=Secret(postgres_dsn.encode()),
         key_pepper=Secret(b"a pepper for tests, 32 bytes or more"),
-        prices_file=config_dir() / "accounting" / "prices.toml",
+        prices_file=prices,
         usage_max_bytes=16 * 1024 * 1024,
         start_wait_ms=5_000,
     )
+
+
+_PRICES = ({"name": "small", "price": "0.10"}, {"name": "medium", "price": "0.20"}, {"name": "large", "price": "0.90"})
+_PRICE = """
+[[model]]
+name = "{name}"
+tier = "{name}"
+fresh_input = {price}
+cache_read = {price}
+cache_write = {price}
+output = {price}
+reasoning = {price}
+"""
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta, timezone
+from typing import Any
 
 import hypothesis.strategies as st
 import pytest
@@ -247,7 +248,7 @@ def test_an_event_without_a_pool_is_charged_to_an_unknown_one() -> None:
 def test_the_digest_of_an_event_depends_on_all_of_it_and_on_no_order() -> None:
     one = event(tags={"a": "1", "b": "2"})
     assert one.digest() == event(tags={"b": "2", "a": "1"}).digest()
-    changes = [
+    changes: list[dict[str, Any]] = [
         {"tags": {"a": "1"}},
         {"usage": TokenUsage(output=1)},
         {"principal": BOB},

@@ -16,12 +16,9 @@ BUCKETS = "fresh_input = 0.1\ncache_read = 0.05\ncache_write = 0.1\noutput = 0.1
 
 def test_the_prices_of_the_repository() -> None:
     prices = {price.model: price for price in read(config_dir() / "accounting" / "prices.toml")}
-    assert {name: price.tier for name, price in prices.items()} == {
-        "small": Tier.SMALL,
-        "medium": Tier.MEDIUM,
-        "large": Tier.LARGE,
-        "echo": Tier.SMALL,
-    }
+    tiers = {"small": Tier.SMALL, "medium": Tier.MEDIUM, "large": Tier.LARGE, "echo": Tier.SMALL}
+    assert {name: prices[name].tier for name in tiers} == tiers
+    assert [price.model for price in prices.values() if price.tier is Tier.LARGE] == ["large"]
     assert prices["large"].prices == UnitPrices(900_000_000, 450_000_000, 900_000_000, 900_000_000, 900_000_000)
     assert prices["echo"].prices == UnitPrices(10_000_000, 5_000_000, 12_000_000, 30_000_000, 25_000_000)
 

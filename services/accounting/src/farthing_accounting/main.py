@@ -51,7 +51,7 @@ from farthing_accounting.handler.keys import KeyHandler
 from farthing_accounting.handler.prices import PriceHandler
 from farthing_kit import nats as kit_nats
 from farthing_kit.context import Role
-from farthing_kit.errors import FarthingError, QueueUnavailable
+from farthing_kit.errors import StoreUnavailable
 from farthing_kit.lifecycle import Process, run
 from farthing_kit.server import ANY_ROLE, MESH_ONLY, ServerError, Service
 
@@ -88,11 +88,12 @@ class Kept:
 async def build(process: Build) -> None:
     """Open the stores, wire the use cases, declare the services, start what runs in the background."""
     try:
+        hasher = KeyHasher(process.settings.key_pepper.reveal())
         stores = await _open(process)
         await _prepare(process, stores)
-    except (FarthingError, MigrationError, EvictingRedis, price_file.PriceFileError, ValueError) as error:
+    except (MigrationError, EvictingRedis, price_file.PriceFileError, ValueError) as error:
         raise ServerError(str(error)) from error
-    _serve(process, stores)
+    _serve(process, stores, hasher)
     _start(process, stores)
 
 
@@ -100,7 +101,10 @@ async def _open(process: Build) -> Stores:
     settings = process.settings
     database = await process.enter(Database(settings.postgres_dsn.reveal().decode(), limits=_limits(settings)))
     redis = await process.enter(_redis(settings))
-    nats = await _connect_nats(process)
+    wait_s = settings.start_wait_ms / 1000
+    nats = await process.enter(
+        kit_nats.connect(settings.nats_url, name=SERVICE, telemetry=process.telemetry, connect_timeout_s=wait_s)
+    )
     observer = MetricsObserver(process.telemetry.metrics)
     keep = Keep(closed=timedelta(milliseconds=settings.closed_keep_ms))
     return Stores(
@@ -132,11 +136,11 @@ async def _prepare(process: Build, stores: Stores) -> None:
             process.log.info("took a price from the file", model=model)
 
 
-def _serve(process: Build, stores: Stores) -> None:
+def _serve(process: Build, stores: Stores, hasher: KeyHasher) -> None:
     kept = _kept(process, stores)
     loading = CounterLoading(stores.ledger, stores.reservations)
     announcer = NatsAnnouncer(stores.nats)
-    keys, hasher = PostgresKeys(stores.database), KeyHasher(process.settings.key_pepper.reveal())
+    keys = PostgresKeys(stores.database)
     time_to_live = timedelta(milliseconds=process.settings.authorize_ttl_ms)
     authorizing = Authorizing(keys, hasher, process.clock, time_to_live=time_to_live)
     holding = Holding(stores.reservations, loading, kept.budgets, kept.prices, process.clock, stores.observer)
@@ -234,21 +238,8 @@ async def _until(process: Build, store: str, ready: Callable[[], Awaitable[bool]
     end = process.clock.monotonic() + process.settings.start_wait_ms / 1000
     while not await ready():
         if process.clock.monotonic() >= end:
-            raise ServerError(f"{store} does not answer; start it, or check its address")
+            raise StoreUnavailable(f"{store} does not answer; start it, or check its address")
         await process.clock.sleep(START_POLL_S)
-
-
-async def _connect_nats(process: Build) -> Client:
-    """As `_until`, for the one client that connects when it is made."""
-    settings = process.settings
-    end = process.clock.monotonic() + settings.start_wait_ms / 1000
-    while True:
-        try:
-            return await process.enter(kit_nats.connect(settings.nats_url, name=SERVICE, telemetry=process.telemetry))
-        except QueueUnavailable:
-            if process.clock.monotonic() >= end:
-                raise
-            await process.clock.sleep(START_POLL_S)
 
 
 def _redis(settings: AccountingSettings) -> Redis:

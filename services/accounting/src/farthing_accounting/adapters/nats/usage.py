@@ -43,7 +43,7 @@ class StreamLimits:
     replicas: int = 1
     batch: int = 256
     batch_wait_s: float = 0.020
-    patience_s: float = 0.5
+    patience_s: float = 0.2
     ack_wait_s: float = 30.0
     max_unacknowledged: int = 4_096
     # Once booked, events are only ballast: beyond this share of max_bytes, those that are acknowledged are removed.
@@ -95,6 +95,9 @@ class UsageDelivery:
         await self.done()
 
     def _trace(self) -> None:
+        """Without a trace of the publisher's there is none to add to."""
+        if tracing.TRACEPARENT not in (self._message.headers or {}):
+            return
         span = self._telemetry.tracer.start_span(
             SpanName.USAGE_FOLD,
             context=tracing.extract(self._message.headers),

@@ -45,7 +45,7 @@ class Database:
             max_waiting=self.limits.waiting,
             timeout=self.limits.acquire_s,
             check=psycopg_pool.AsyncConnectionPool.check_connection,
-            reconnect_timeout=0,
+            reconnect_timeout=self.limits.connect_s,
             open=False,
             name="accounting",
         )
