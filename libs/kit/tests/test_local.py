@@ -213,7 +213,7 @@ def test_otlp_json_and_protobuf_say_the_same() -> None:
     span.kind = Span.SPAN_KIND_SERVER
     span.links.add(trace_id=b"\x04" * 16, span_id=b"\x05" * 8)
     message = ExportTraceServiceRequest(resource_spans=[ResourceSpans(scope_spans=[ScopeSpans(spans=[span])])])
-    batch = to_json(message)
+    batch = json.loads(to_json(message))
     written = batch["resourceSpans"][0]["scopeSpans"][0]["spans"][0]
     assert (written["traceId"], written["parentSpanId"], written["kind"]) == ("01" * 16, "03" * 8, 2)
     assert from_json(batch) == message
