@@ -163,6 +163,10 @@ async def test_a_taken_port_gets_one_clear_line(tmp_path: Path) -> None:
     service.child.spawn()
     assert await service.ended() == 2
     assert f"cannot listen on 127.0.0.1:{port}: the address is taken" in "\n".join(service.lines)
+    service = Service(tmp_path, FARTHING_METRICS_BIND=f"127.0.0.1:{port}")
+    service.child.spawn()
+    assert await service.ended() == 2
+    assert f"cannot serve metrics on 127.0.0.1:{port}: the address is taken" in "\n".join(service.lines)
     holder.close()
 
 

@@ -119,12 +119,20 @@ class Process(Generic[S]):
         """Build, listen, and say so in one line."""
         self._spans = asyncio.create_task(self.telemetry.run(), name="spans")
         await build(self)
-        if self.settings.metrics_bind:
-            self.metrics_port = self.telemetry.metrics.serve(self.settings.metrics_bind)
+        self.metrics_port = self._serve_metrics()
         self.server = Server(self._services, settings=self.settings, telemetry=self.telemetry, verifier=self.signer)
         for dependency, up, required in self._early_health:
             await self.server.health.report(dependency, up, required=required)
         await self.server.start()
+
+    def _serve_metrics(self) -> int:
+        bind = self.settings.metrics_bind
+        if not bind:
+            return 0
+        try:
+            return self.telemetry.metrics.serve(bind)
+        except (OSError, ValueError):
+            raise ServerError(f"cannot serve metrics on {bind}: the address is taken, or is none") from None
 
     async def wait(self) -> int:
         """Wait for a signal, `stop` or a crash; returns the exit code."""
