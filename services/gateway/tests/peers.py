@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -129,7 +130,7 @@ class Cache(cache_rpc.CacheServiceServicer):
     async def Lookup(self, request: Any, context: Any) -> cache.LookupResponse:
         self._script.enter("Lookup")
         found = self._script.entries.get(_entry(request.key))
-        if found is None:
+        if found is None or _too_old(found, request):
             return cache.LookupResponse(level=CacheLevel.CACHE_LEVEL_NONE, epoch=self._script.epoch)
         response = cache.LookupResponse(answer=found, level=CacheLevel.CACHE_LEVEL_EXACT, epoch=self._script.epoch)
         response.time_to_live.FromSeconds(600)
@@ -142,6 +143,11 @@ class Cache(cache_rpc.CacheServiceServicer):
             self._script.entries[_entry(request.key)] = request.answer
         self._script.stored.set()
         return cache.StoreResponse(stored=kept)
+
+
+def _too_old(found: cache.CachedAnswer, request: cache.LookupRequest) -> bool:
+    age = datetime.now(UTC) - found.create_time.ToDatetime(UTC)
+    return request.HasField("max_age") and age >= request.max_age.ToTimedelta()
 
 
 def _entry(key: cache.CacheKey) -> tuple[str, bytes]:

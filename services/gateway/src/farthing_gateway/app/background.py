@@ -7,7 +7,7 @@ from collections.abc import Coroutine
 from typing import Any
 
 from farthing_kit import deadline
-from farthing_kit.errors import FarthingError
+from farthing_kit.errors import ContextInvalid, FarthingError, InvalidArgument, PermissionDenied
 from farthing_kit.telemetry import Log
 
 
@@ -48,7 +48,13 @@ class Background:
             async with asyncio.timeout(self._timeout_s):
                 await work
         except (FarthingError, TimeoutError) as error:
-            reason = error.reason_name if isinstance(error, FarthingError) else "timeout"
-            self._log.debug("background work failed", task=name, reason=reason)
+            self._missed(name, error)
         except Exception as error:
             self._log.error("background work failed", exception=error, task=name)
+
+    def _missed(self, name: str, error: FarthingError | TimeoutError) -> None:
+        """An outage would write a line for each request, and is seen elsewhere; a refusal is a defect of ours."""
+        reason = error.reason_name if isinstance(error, FarthingError) else "timeout"
+        refused = isinstance(error, InvalidArgument | PermissionDenied | ContextInvalid)
+        write = self._log.warning if refused else self._log.debug
+        write("background work failed", task=name, reason=reason)

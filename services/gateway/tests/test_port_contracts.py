@@ -1,0 +1,214 @@
+"""What the gateway's ports promise: the parts in memory and the adapters over gRPC pass the same tests."""
+
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from farthing_gateway.adapters.accounting import GrpcAccounting
+from farthing_gateway.adapters.cache import GrpcCache
+from farthing_gateway.adapters.classifier import GrpcClassifier
+from farthing_gateway.adapters.inference import GrpcPools
+from farthing_gateway.adapters.scheduler import GrpcScheduler
+from farthing_gateway.domain.cachekey import CacheKey
+from farthing_gateway.domain.catalogue import catalogue
+from farthing_gateway.domain.model import FinishReason, Role, Task, Tier
+from farthing_gateway.domain.policy import OutageMode
+from farthing_gateway.domain.prompt import Message, Sampling
+from farthing_gateway.ports import (
+    Admission,
+    AnswerCache,
+    Chunk,
+    Classifier,
+    Finished,
+    Job,
+    KeyAuthority,
+    Pools,
+    Prices,
+    Scheduler,
+    Started,
+)
+from farthing_kit.clock import SystemClock
+from farthing_kit.context import Principal, RequestContext, use_context
+from farthing_kit.context import Role as Caller
+from farthing_kit.errors import FarthingError, Unauthenticated, Unavailable
+from farthing_kit.money import cost
+from farthing_kit.testing.server import serving
+from farthing_kit.usage import TokenUsage
+from services.gateway.tests.fakes import (
+    FakeAdmission,
+    FakeCache,
+    FakeClassifier,
+    FakeKeys,
+    FakePools,
+    FakePrices,
+    FakeScheduler,
+    quote_of,
+)
+from services.gateway.tests.peers import Script, services
+from services.gateway.tests.values import MODELS, PRICES, USAGE, answer
+
+KEY = CacheKey(b"c" * 32, b"p" * 32)
+HOUR = timedelta(hours=1)
+QUESTION = (Message(Role.USER, "What is the capital of France?"),)
+JOB = Job("small", QUESTION, Sampling(64, 0.0, 1.0, 0, ()), "r_1", quote_of("small"), Tier.SMALL, Task.CHAT, {})
+
+
+@dataclass
+class Ports:
+    """One implementation of each port, and how to break them all."""
+
+    keys: KeyAuthority
+    cache: AnswerCache
+    classifier: Classifier
+    admission: Admission
+    scheduler: Scheduler
+    pools: Pools
+    prices: Prices
+    script: Script | None = None
+
+    def take_away(self) -> None:
+        """From now on nothing answers."""
+        error = Unavailable("away")
+        if self.script is not None:
+            for method in ("Authorize", "Lookup", "Store", "Analyze", "Reserve", "Release", "Generate", "ListPools"):
+                self.script.errors[method] = error
+            return
+        parts: list[Any] = [self.keys, self.cache, self.classifier, self.admission, self.scheduler, self.pools]
+        for part in parts:
+            part.error = error
+
+
+def in_memory() -> Ports:
+    return Ports(
+        FakeKeys(),
+        FakeCache(SystemClock()),
+        FakeClassifier(),
+        FakeAdmission(),
+        FakeScheduler(),
+        FakePools(),
+        FakePrices(),
+    )
+
+
+@pytest.fixture(params=["memory", "grpc"])
+async def ports(request: pytest.FixtureRequest) -> AsyncIterator[Ports]:
+    if request.param == "memory":
+        yield in_memory()
+        return
+    script = Script()
+    async with serving(*services(script)) as server, server.channel() as channel:
+        books = GrpcAccounting(channel, timeout_s=10.0)
+        yield Ports(
+            books,
+            GrpcCache(channel, look_up_timeout_s=10.0, store_timeout_s=10.0),
+            GrpcClassifier(channel, timeout_s=10.0),
+            books,
+            GrpcScheduler(channel),
+            GrpcPools(channel, timeout_s=10.0),
+            books,
+            script,
+        )
+
+
+@pytest.fixture(autouse=True)
+def in_the_name_of_acme() -> object:
+    with use_context(of("acme")) as context:
+        yield context
+
+
+def of(org: str) -> RequestContext:
+    return RequestContext(f"q_{org}", Principal(org, key_id=f"k_{org}"), Caller.TENANT)
+
+
+async def test_a_known_key_has_a_principal_a_policy_and_a_time(ports: Ports) -> None:
+    grant = await ports.keys.authorize("fk_acme")
+    assert grant.principal == Principal("acme", "search", "u1", "k_acme")
+    assert (grant.policy.default_tier, grant.policy.max_tier) == (Tier.MEDIUM, Tier.LARGE)
+    assert (grant.policy.cache_enabled, grant.policy.cache_time_to_live) == (True, HOUR)
+    assert grant.policy.outage_mode is OutageMode.DENY
+    assert grant.time_to_live_s == 60.0
+
+
+async def test_an_unknown_key_is_refused(ports: Ports) -> None:
+    with pytest.raises(Unauthenticated):
+        await ports.keys.authorize("fk_nobody")
+
+
+async def test_what_is_stored_is_found_whole(ports: Ports) -> None:
+    kept = answer(created_at=datetime.now(UTC))
+    missed = await ports.cache.look_up(KEY, None)
+    assert missed.answer is None
+    await ports.cache.store(KEY, kept, missed.epoch, HOUR)
+    found = await ports.cache.look_up(KEY, None)
+    assert found.answer == kept
+    assert timedelta(0) < found.time_to_live <= HOUR
+
+
+async def test_an_answer_of_another_epoch_or_organisation_or_age_is_not_found(ports: Ports) -> None:
+    old = answer(created_at=datetime.now(UTC) - timedelta(minutes=10))
+    epoch = (await ports.cache.look_up(KEY, None)).epoch
+    await ports.cache.store(KEY, old, epoch + 1, HOUR)
+    assert (await ports.cache.look_up(KEY, None)).answer is None
+    await ports.cache.store(KEY, old, epoch, HOUR)
+    assert (await ports.cache.look_up(KEY, timedelta(minutes=5))).answer is None
+    assert (await ports.cache.look_up(KEY, timedelta(minutes=15))).answer == old
+    with use_context(of("beta")):
+        assert (await ports.cache.look_up(KEY, None)).answer is None
+
+
+async def test_an_analysis_has_everything_that_routing_needs(ports: Ports) -> None:
+    analysis = await ports.classifier.analyze(QUESTION)
+    assert analysis.complexity == pytest.approx(0.1)
+    assert analysis.task is Task.QUESTION_ANSWERING
+    assert (analysis.expected_output_tokens, analysis.prompt_tokens) == (20, 9)
+
+
+async def test_a_reservation_holds_the_estimate_at_the_quoted_prices(ports: Ports) -> None:
+    bound = TokenUsage(fresh_input=50, output=64)
+    held = await ports.admission.reserve("r_1", "small", bound, 90.0)
+    assert held.reservation_id == "r_1"
+    assert held.quote == quote_of("small")
+    assert held.amount == cost(bound, held.quote.prices)
+    assert await ports.admission.reserve("r_1", "small", bound, 90.0) == held
+    await ports.admission.release("r_1")
+    await ports.admission.release("r_1")
+
+
+async def test_a_generation_starts_tells_and_finishes(ports: Ports) -> None:
+    told = [step async for step in ports.scheduler.generate(JOB)]
+    assert told[0] == Started("cpu-local", "INT4")
+    assert "".join(step.text for step in told if isinstance(step, Chunk)).endswith("Paris.")
+    assert told[-1] == Finished(FinishReason.STOP, USAGE)
+
+
+async def test_a_generation_can_be_left(ports: Ports) -> None:
+    async with aclosing(ports.scheduler.generate(JOB)) as told:
+        async for _ in told:
+            break
+
+
+async def test_models_and_prices_make_a_catalogue(ports: Ports) -> None:
+    assert catalogue(await ports.pools.list_models(), await ports.prices.list_prices()) == catalogue(MODELS, PRICES)
+
+
+async def test_absence_is_an_error_that_says_so(ports: Ports) -> None:
+    ports.take_away()
+    epoch_of_nothing = 1
+    calls = [
+        ports.keys.authorize("fk_acme"),
+        ports.cache.look_up(KEY, None),
+        ports.cache.store(KEY, answer(), epoch_of_nothing, HOUR),
+        ports.classifier.analyze(QUESTION),
+        ports.admission.reserve("r_2", "small", USAGE, 90.0),
+        ports.admission.release("r_2"),
+        anext(ports.scheduler.generate(JOB)),
+        ports.pools.list_models(),
+    ]
+    for call in calls:
+        with pytest.raises(FarthingError) as error:
+            await call
+        assert error.value.reason == Unavailable.reason
