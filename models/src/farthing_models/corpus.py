@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from farthing_classifier.domain import lexical
-from farthing_classifier.ports import Encoder
+from farthing_classifier.ports import Encoder, EncoderInfo
 from farthing_models.fitting import Matrix
 from farthing_models.routing_data import SOURCES, Row
 from farthing_models.task_seeds import Seed
@@ -60,12 +60,12 @@ def make(rows: Sequence[Row], seeds: Sequence[Seed], encoder: Encoder, cache: Pa
         task=np.asarray([NO_TASK if label is None else TASKS.index(label) for label in labels], dtype=np.int64),
         source=np.asarray([SOURCES.index(row.source) for row in rows] + [-1] * len(seeds), dtype=np.int64),
         group=tuple([f"{row.source}:{row.group}" for row in rows] + [seed.template for seed in seeds]),
-        sha256=_digest(asked + written, encoder),
+        sha256=digest(asked + written, encoder.info),
     )
 
 
 def _embeddings(texts: Sequence[str], encoder: Encoder, cache: Path | None) -> Matrix:
-    stored = cache / f"{_digest(texts, encoder)[:32]}.npy" if cache is not None else None
+    stored = cache / f"{digest(texts, encoder.info)[:32]}.npy" if cache is not None else None
     if stored is not None and stored.is_file():
         return np.asarray(np.load(stored), dtype=np.float64)
     embeddings = np.asarray([encoder.encode(text).embedding for text in texts], dtype=np.float32)
@@ -75,6 +75,7 @@ def _embeddings(texts: Sequence[str], encoder: Encoder, cache: Path | None) -> M
     return np.asarray(embeddings, dtype=np.float64)
 
 
-def _digest(texts: Sequence[str], encoder: Encoder) -> str:
-    parts = [encoder.info.sha256, str(encoder.info.window_tokens), *texts]
+def digest(texts: Sequence[str], encoder: EncoderInfo) -> str:
+    """Names texts as one encoder reads them."""
+    parts = [encoder.sha256, str(encoder.window_tokens), *texts]
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()

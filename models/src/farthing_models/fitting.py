@@ -93,13 +93,13 @@ def _net(examples: Examples, rng: np.random.Generator, options: NetOptions) -> N
     """Source 0 is the reference; each other source has an offset of its own while training (its models are weaker or
     stronger than the reference's), which is dropped afterwards."""
     rows, columns = examples.inputs.shape
-    width = options.width
+    base = _log_odds(examples)
     weights = [
-        rng.normal(0.0, columns**-0.5, (columns, width)),
-        np.zeros(width),
-        rng.normal(0.0, width**-0.5, width),
-        np.zeros(1),
-        np.zeros(int(examples.source.max()) + 1),
+        rng.normal(0.0, columns**-0.5, (columns, options.width)),
+        np.zeros(options.width),
+        rng.normal(0.0, options.width**-0.5, options.width),
+        base[:1].copy(),
+        base - base[0],
     ]
     optimizer = _Adam(weights, steps=options.epochs * -(-rows // _BATCH), rate=options.rate)
     for _ in range(options.epochs):
@@ -108,6 +108,13 @@ def _net(examples: Examples, rng: np.random.Generator, options: NetOptions) -> N
             batch = examples_at(examples, order[start : start + _BATCH])
             optimizer.step(_net_gradients(weights, batch, rng, options))
     return Net(weights[0], weights[1], weights[2], float(weights[3][0]))
+
+
+def _log_odds(examples: Examples) -> Matrix:
+    """Of each source: where bias and offsets start, because steps as small as the weights need would not get there."""
+    count = np.bincount(examples.source)
+    share = (np.bincount(examples.source, weights=examples.labels) + 1.0) / (count + 2.0)
+    return np.asarray(np.log(share / (1.0 - share)))
 
 
 def examples_at(examples: Examples, rows: npt.NDArray[np.int64]) -> Examples:
@@ -208,15 +215,24 @@ def quantile_regression(
     return Linear(weights[0], weights[1])
 
 
-def calibration(logits: Matrix, labels: Matrix, *, steps: int = 25) -> tuple[float, float]:
-    """Slope and shift of Platt scaling, by Newton's method; the labels may be soft."""
+def calibration(logits: Matrix, labels: Matrix, *, steps: int = 50) -> tuple[float, float]:
+    """Slope and shift of Platt scaling, by Newton's method with halved steps; the labels may be soft."""
     design = np.column_stack([logits, np.ones_like(logits)])
-    parameters = np.array([1.0, 0.0])
+    parameters = np.zeros(2)
     for _ in range(steps):
         probability = sigmoid(design @ parameters)
-        curvature = probability * (1.0 - probability) + 1e-9
-        parameters += np.linalg.solve((design * curvature[:, None]).T @ design, design.T @ (labels - probability))
+        curvature = (design * (probability * (1.0 - probability) + 1e-9)[:, None]).T @ design
+        step = np.linalg.solve(curvature, design.T @ (labels - probability))
+        while np.abs(step).max() > 1e-9 and _log_loss(design @ (parameters + step), labels) > _log_loss(
+            design @ parameters, labels
+        ):
+            step /= 2.0
+        parameters = parameters + step
     return float(parameters[0]), float(parameters[1])
+
+
+def _log_loss(logits: Matrix, labels: Matrix) -> float:
+    return float((np.logaddexp(0.0, logits) - labels * logits).mean())
 
 
 def centroids(embeddings: Matrix, count: int, seed: int, *, rounds: int = 25) -> Matrix:

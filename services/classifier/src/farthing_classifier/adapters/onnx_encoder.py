@@ -34,19 +34,20 @@ class OnnxEncoder:
     @classmethod
     def load(cls, folder: Path, *, window_tokens: int, threads: int) -> OnnxEncoder:
         """The encoder that `farthing_models.export_encoder` wrote into `folder`, each file checked by its hash."""
-        manifest = read_json(folder / MANIFEST_FILE)
+        remedy = f"run `python -m farthing_models.export_encoder --out {folder}`"
+        manifest = read_json(folder / MANIFEST_FILE, remedy)
         try:
             hashes = {name: str(entry["sha256"]) for name, entry in manifest["files"].items()}
             name, dimension = str(manifest["name"]), int(manifest["dimension"])
             longest = int(manifest["max_positions"])
             model_sha256, tokenizer_sha256 = hashes[MODEL_FILE], hashes[TOKENIZER_FILE]
         except (KeyError, TypeError, ValueError, AttributeError):
-            raise ModelFilesError(f"{folder / MANIFEST_FILE} is not a manifest of the encoder") from None
+            raise ModelFilesError(f"{folder / MANIFEST_FILE} is not a manifest of the encoder: {remedy}") from None
         if not MIN_WINDOW_TOKENS <= window_tokens <= longest:
             raise ModelFilesError(f"a window of {window_tokens} tokens is not within {MIN_WINDOW_TOKENS} and {longest}")
-        loaded = session(read_checked(folder / MODEL_FILE, model_sha256), threads)
+        loaded = session(read_checked(folder / MODEL_FILE, model_sha256, remedy), threads)
         info = EncoderInfo(name, model_sha256, dimension, window_tokens, provider_of(loaded))
-        return cls(loaded, _tokenizer(read_checked(folder / TOKENIZER_FILE, tokenizer_sha256)), info)
+        return cls(loaded, _tokenizer(read_checked(folder / TOKENIZER_FILE, tokenizer_sha256, remedy)), info)
 
     @property
     def info(self) -> EncoderInfo:

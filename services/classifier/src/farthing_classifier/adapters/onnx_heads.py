@@ -20,6 +20,7 @@ SHIPPED: Final = Path(__file__).parent.parent / "heads"
 MODEL_FILE: Final = "heads.onnx"
 MANIFEST_FILE: Final = "heads.json"
 
+_REMEDY: Final = "take heads.onnx and heads.json from one release, or run farthing_models.train_heads"
 _OUTPUTS: Final = ["complexity", "task", "log_tokens", "familiarity"]
 
 
@@ -42,8 +43,8 @@ class OnnxHeads:
     @classmethod
     def load(cls, folder: Path = SHIPPED) -> OnnxHeads:
         """The heads in `folder`, checked by their hash; refused when they were trained on other features."""
-        manifest = _manifest(read_json(folder / MANIFEST_FILE))
-        model = read_checked(folder / MODEL_FILE, manifest.sha256)
+        manifest = _manifest(read_json(folder / MANIFEST_FILE, _REMEDY))
+        model = read_checked(folder / MODEL_FILE, manifest.sha256, _REMEDY)
         info = HeadsInfo(manifest.version, manifest.sha256, manifest.encoder_sha256)
         return cls(session(model, threads=1), manifest.tasks, info)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Final
 
 import onnxruntime as ort
@@ -15,17 +16,15 @@ _LOG_ERRORS_ONLY: Final = 3
 
 
 def session(model: bytes, threads: int) -> ort.InferenceSession:
-    """A session over a model that is whole in its bytes.
-
-    A model made from bytes has no folder, so a graph that points to data in other files cannot load: a model file can
-    never make this process read another file.
-    """
+    """A session over a model that is whole in its bytes: one that points to data in other files is refused."""
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = _LOG_ERRORS_ONLY
     # Threads that spin for the next call burn a core that other services of the machine need.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    # Made from bytes, a model would find its outside data in the working directory. No file lies under this one.
+    options.add_session_config_entry("session.model_external_initializers_file_folder_path", os.devnull)
     available = set(ort.get_available_providers())
     providers = [provider for provider in PROVIDERS if provider in available]
     try:
