@@ -39,15 +39,16 @@ from services.scheduler.tests.fake_inference import FakeInference, service
 
 MODEL = "small"
 USAGE = kit_nats.Stream(name="USAGE", subjects=["usage.*"], max_bytes=16 * 1024 * 1024)
-# Faults are noticed within a second here, so that no test waits for long.
+# Faults are noticed within a second or two, so that no test waits for long; a busy machine is no fault yet.
 QUICK: dict[str, Any] = {
-    "heartbeat_ms": 100,
-    "ack_wait_ms": 500,
-    "silence_ms": 1_500,
-    "outage_ms": 600,
-    "publish_timeout_ms": 500,
+    "heartbeat_ms": 250,
+    "ack_wait_ms": 1_000,
+    "silence_ms": 2_500,
+    "outage_ms": 800,
     "models_interval_ms": 200,
 }
+# Nothing is noticed by the clock.
+CALM: dict[str, Any] = {"models_interval_ms": 200, "publish_timeout_ms": 5_000}
 
 
 def request(script: str, model: str = MODEL) -> GenerateRequest:
@@ -94,6 +95,7 @@ class Mesh:
     js: Any
     folder: Path
     spans: list[Spans]
+    times: dict[str, Any]
 
     @property
     def inference_target(self) -> str:
@@ -153,7 +155,7 @@ class Mesh:
         secret = self.folder / "secret"
         secret.write_bytes(TEST_SECRET)
         values = {
-            **QUICK,
+            **self.times,
             **changes,
             "role": role.value,
             "nats_url": self.nats.url,
@@ -170,7 +172,7 @@ class Mesh:
     @asynccontextmanager
     async def worker(self, name: str, **changes: Any) -> AsyncIterator[RunningProcess[SchedulerSettings]]:
         """One more worker, in this process."""
-        values = {**QUICK, **changes, "role": Role.WORKER, "outbox_dir": self.folder / name}
+        values = {**self.times, **changes, "role": Role.WORKER, "outbox_dir": self.folder / name}
         made = settings(
             SchedulerSettings,
             nats_url=self.nats.url,
@@ -184,7 +186,13 @@ class Mesh:
 
 @asynccontextmanager
 async def mesh(
-    nats: Nats, folder: Path, *, models: tuple[str, ...] = (MODEL,), apart: bool = False, **changes: Any
+    nats: Nats,
+    folder: Path,
+    *,
+    models: tuple[str, ...] = (MODEL,),
+    apart: bool = False,
+    times: dict[str, Any] = CALM,
+    **changes: Any,
 ) -> AsyncIterator[Mesh]:
     """A whole scheduler on `nats`, ready to take calls: its two roles in one process, or `apart`. `changes` are
     settings."""
@@ -194,7 +202,7 @@ async def mesh(
         await kit_nats.ensure_stream(js, USAGE)
         fake, spans = FakeInference(*models), Spans()
         inference = await stack.enter_async_context(serving(service(fake), telemetry=spans.telemetry("inference")))
-        values = {**QUICK, "outbox_dir": folder / "outbox", **changes}
+        values = {**times, "outbox_dir": folder / "outbox", **changes}
         if apart:
             values["role"] = Role.API
         made = settings(
@@ -206,7 +214,7 @@ async def mesh(
         )
         scheduler = await stack.enter_async_context(running("scheduler", made, build))
         channel = await stack.enter_async_context(scheduler.channel())
-        made_mesh = Mesh(nats, fake, inference, scheduler, channel, js, folder, [spans, scheduler.spans])
+        made_mesh = Mesh(nats, fake, inference, scheduler, channel, js, folder, [spans, scheduler.spans], times)
         if apart:
             worker = await stack.enter_async_context(made_mesh.worker("worker", **changes))
             made_mesh.spans.append(worker.spans)

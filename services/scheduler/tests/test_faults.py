@@ -19,7 +19,7 @@ from farthing_kit.local.nats import Nats
 from farthing_kit.local.process import ChildProcess
 from farthing_kit.testing.server import tenant_context
 from farthing_scheduler.config import Role
-from services.scheduler.tests.mesh import Answer, Mesh, freeze, mesh, request, start, until
+from services.scheduler.tests.mesh import QUICK, Answer, Mesh, freeze, mesh, request, start, until
 
 R = ErrorReason
 
@@ -27,7 +27,7 @@ R = ErrorReason
 @pytest.fixture
 async def made(nats_url: str, nats_server: Nats, tmp_path: Path) -> AsyncIterator[Mesh]:
     """Callers' streams only: the test brings the workers."""
-    async with mesh(nats_server, tmp_path, role=Role.API) as running_mesh:
+    async with mesh(nats_server, tmp_path, times=QUICK, role=Role.API) as running_mesh:
         yield running_mesh
 
 
@@ -219,7 +219,7 @@ async def test_an_inference_that_is_gone_is_said_so(made: Mesh) -> None:
 
 
 async def test_a_nats_that_restarts_loses_no_usage_and_no_caller_waits_for_ever(own_nats: Nats, tmp_path: Path) -> None:
-    async with mesh(own_nats, tmp_path / "mesh", apart=True, slots_per_model=1) as made:
+    async with mesh(own_nats, tmp_path / "mesh", times=QUICK, apart=True, slots_per_model=1) as made:
         before = [await made.ask(f"{number} done") for number in range(3)]
         writing = asyncio.ensure_future(made.ask("|gate one"))
         await made.inference.reached("gate")
@@ -256,7 +256,7 @@ async def _answers(made: Mesh) -> bool:
 
 
 async def test_a_short_restart_of_nats_ends_the_jobs_that_it_lost(own_nats: Nats, tmp_path: Path) -> None:
-    async with mesh(own_nats, tmp_path / "mesh", role=Role.API, outage_ms=60_000) as made:
+    async with mesh(own_nats, tmp_path / "mesh", times=QUICK, role=Role.API, outage_ms=60_000) as made:
         waiting = asyncio.ensure_future(made.ask("one"))
         await until(lambda: _is_stored(made))
 

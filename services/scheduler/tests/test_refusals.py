@@ -149,7 +149,7 @@ async def test_a_full_queue_refuses_at_once_and_only_its_model(
 ) -> None:
     bounds: dict[str, Any] = {"role": Role.API, "jobs_max_messages_per_model": 2}
     async with mesh(nats_server, tmp_path, models=("small", "large"), **bounds) as made:
-        waiting = [asyncio.ensure_future(refusal(made, request("hello"), timeout=3.0)) for _ in range(2)]
+        waiting = [asyncio.ensure_future(made.ask("hello")) for _ in range(2)]
         await until(lambda: _waits(made, "JOBS_INTERACTIVE", 2))
 
         begin = time.monotonic()
@@ -161,7 +161,9 @@ async def test_a_full_queue_refuses_at_once_and_only_its_model(
         assert (error.metadata["cause"], error.retry_after_s) == ("maximum messages per subject exceeded", 1.0)
         assert took_s < 1.0
         assert other.reason == R.ERROR_REASON_DEADLINE_TOO_SHORT
-        await asyncio.gather(*waiting)
+        for call in waiting:
+            call.cancel()
+        await asyncio.wait(waiting)
 
 
 async def _waits(made: Mesh, stream: str, count: int) -> bool:
