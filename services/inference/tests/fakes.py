@@ -19,8 +19,8 @@ SLOW_S = 0.05
 @dataclass
 class EchoServer:
     """One server. It has every model but those in `missing`; `failure` is raised after `fail_after` tokens; after the
-    first token it waits for `pause`. `said` is set with the first token. Models in `slow` take 50 ms for a word. It runs
-    `slots` generations at once. `asked` and `stops` tell what was asked."""
+    first token it waits for `pause`. `said` is set with the first token. Models in `slow` take 50 ms for a word. It has
+    `slots` places. `asked` and `stops` tell what was asked."""
 
     up: bool = True
     missing: set[str] = field(default_factory=set)

@@ -9,10 +9,10 @@ from tritonclient.grpc import service_pb2_grpc
 
 from farthing_inference.domain.pools import ServerAddress
 
-# A dead peer is noticed within time + timeout. Triton answers pings that come more often than every five minutes with
-# "too many pings" unless data flows in between: the health checks on the same channel see to that.
+# A peer that is dead without a word (a lost network, a stopped machine) is noticed within the sum of the two. gRPC's
+# keepalive_timeout alone does not do it: an unanswered ping is given up after ping_timeout, a minute unless it is set.
 KEEPALIVE_TIME_MS: Final = 10_000
-KEEPALIVE_TIMEOUT_MS: Final = 5_000
+PING_TIMEOUT_MS: Final = 5_000
 # A server that comes back is found soon: gRPC's own pause between attempts grows to two minutes.
 RECONNECT_FIRST_MS: Final = 100
 RECONNECT_MAX_MS: Final = 1_000
@@ -20,7 +20,6 @@ MAX_RESPONSE_BYTES: Final = 4 * 1024 * 1024
 
 _OPTIONS: Final[list[tuple[str, Any]]] = [
     ("grpc.keepalive_time_ms", KEEPALIVE_TIME_MS),
-    ("grpc.keepalive_timeout_ms", KEEPALIVE_TIMEOUT_MS),
     ("grpc.http2.max_pings_without_data", 0),
     ("grpc.initial_reconnect_backoff_ms", RECONNECT_FIRST_MS),
     ("grpc.min_reconnect_backoff_ms", RECONNECT_MAX_MS),
@@ -35,14 +34,19 @@ _OPTIONS: Final[list[tuple[str, Any]]] = [
 class Channels:
     """Stubs by address; made at first use, closed together."""
 
-    def __init__(self) -> None:
+    def __init__(self, ping_timeout_ms: int = PING_TIMEOUT_MS) -> None:
+        self._options = [
+            *_OPTIONS,
+            ("grpc.keepalive_timeout_ms", ping_timeout_ms),
+            ("grpc.http2.ping_timeout_ms", ping_timeout_ms),
+        ]
         self._channels: dict[ServerAddress, grpc.aio.Channel] = {}
         self._stubs: dict[ServerAddress, Any] = {}
 
     def stub(self, server: ServerAddress) -> Any:
         """The GRPCInferenceService of a server (tritonclient's generated code has no types)."""
         if server not in self._stubs:
-            channel = grpc.aio.insecure_channel(server, options=_OPTIONS)
+            channel = grpc.aio.insecure_channel(server, options=self._options)
             self._channels[server] = channel
             self._stubs[server] = service_pb2_grpc.GRPCInferenceServiceStub(channel)
         return self._stubs[server]
