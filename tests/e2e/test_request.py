@@ -67,10 +67,12 @@ async def test_a_repeated_question_costs_nothing_and_says_what_it_saved(mesh: Me
 async def test_an_answer_outlives_the_gateway_in_the_shared_cache(mesh: MeshUnderTest) -> None:
     gateway = await mesh.gateway()
     first = await gateway.ask(prompt("remember me"))
+    assert not first.decision.degradations
     await mesh.stop("gateway")
     await mesh.start("gateway")
     await mesh.until_answers(prompt("back again"))
     again = await (await mesh.gateway()).ask(prompt("remember me"))
+    assert not again.decision.degradations
     assert again.decision.cache_level == model_pb2.CACHE_LEVEL_EXACT
     assert (again.text, again.final.cost.nano_units) == (first.text, 0)
 

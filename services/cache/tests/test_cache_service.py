@@ -159,7 +159,7 @@ async def test_every_wrong_field_is_named(stub: CacheServiceStub) -> None:
     error = await refused(
         stub.Store(pb.StoreRequest(key=KEY, answer=pb.CachedAnswer())), Reason.ERROR_REASON_INVALID_FIELD
     )
-    wrong = {"answer.finish_reason", "answer.text", "answer.tier", "answer.model"}
+    wrong = {"answer.finish_reason", "answer.text", "answer.model"}
     assert {violation.field for violation in error.fields} == wrong
     short = pb.CacheKey(compatibility_digest=b"c" * 31)
     error = await refused(stub.Lookup(pb.LookupRequest(key=short)), Reason.ERROR_REASON_INVALID_FIELD)

@@ -61,7 +61,6 @@ def answer_to_keep(message: CachedAnswer, now: datetime) -> Answer:
         if message.finish_reason != FinishReason.FINISH_REASON_STOP
         else None,
         FieldViolation("answer.text", "must not be empty") if not message.text else None,
-        FieldViolation("answer.tier", "must be set") if not message.tier else None,
         FieldViolation("answer.model", f"must have 1 to {MAX_NAME_CHARS} characters")
         if not 0 < len(message.model) <= MAX_NAME_CHARS
         else None,
