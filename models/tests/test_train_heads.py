@@ -15,6 +15,9 @@ from farthing_classifier.domain import lexical
 from farthing_models import corpus, heads, routing_data, task_seeds, train_heads
 from farthing_models.routing_data import DataError
 
+# Seconds on an idle machine; minutes on a busy one, or when the weights have to be fetched first.
+pytestmark = pytest.mark.timeout(400)
+
 ROOT = Path(__file__).parents[2]
 ENCODER_DIR = ROOT / "build" / "models" / "encoder"
 SHARED = ROOT.parent / "shared" / "data" / "routing"
