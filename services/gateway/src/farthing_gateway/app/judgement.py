@@ -31,21 +31,24 @@ class Judgement:
         """Steps 3 and 4: the look-up, and for a miss the analysis."""
         if not request.cache_use.any:
             return None, await self._analyze(request)
-        looking = asyncio.ensure_future(caches.look_up(request))
-        analyzing: asyncio.Task[Analysis | None] | None = None
+        begun: list[asyncio.Task[Analysis | None]] = []
+        # A timer and not a task: when the cache is quick, as it mostly is, there is nothing to schedule twice. Where an
+        # answer may only be stored, no hit is possible, and nothing to wait for.
+        delay_s = self.hedge_s if request.cache_use.read else 0.0
+        timer = asyncio.get_running_loop().call_later(delay_s, lambda: begun.append(self._begin(request)))
         try:
-            # A hit is impossible where the answer may only be stored; then there is nothing to wait for.
-            await asyncio.wait({looking}, timeout=self.hedge_s if request.cache_use.read else 0)
-            if not looking.done():
-                analyzing = asyncio.ensure_future(self._analyze(request))
-            found = await looking
+            found = await caches.look_up(request)
+            timer.cancel()
             if found is not None and found.answer is not None and request.cache_use.read:
                 return found, None
-            return found, await (analyzing or self._analyze(request))
+            return found, await (begun[0] if begun else self._analyze(request))
         finally:
-            looking.cancel()
-            if analyzing is not None:
-                analyzing.cancel()
+            timer.cancel()
+            for task in begun:
+                task.cancel()
+
+    def _begin(self, request: Request) -> asyncio.Task[Analysis | None]:
+        return asyncio.create_task(self._analyze(request), name="analyze")
 
     async def _analyze(self, request: Request) -> Analysis | None:
         if not needs_analysis(request.question, request.policy):
