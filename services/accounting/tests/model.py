@@ -98,6 +98,8 @@ class ModelReservations:
         record = org.records.get(extension.reservation_id, Record(ReservationState.UNKNOWN))
         if record.state is not ReservationState.OPEN:
             return Closed(record.state)
+        if record.hold is None or scopes_of(record.hold.principal) != scopes_of(extension.principal):
+            return Closed(ReservationState.UNKNOWN)
         done = record.extensions.get(extension.idempotency_key)
         if done is not None and done != extension.digest:
             return Mismatch()

@@ -246,6 +246,11 @@ async def test_what_is_closed_or_unknown_cannot_be_extended(reservations: Reserv
     assert await reservations.extend(extension(), (), 0) == Closed(ReservationState.RELEASED)
 
 
+async def test_the_reservation_of_another_cannot_be_extended(reservations: Reservations) -> None:
+    await reservations.reserve(hold(), (), 0)
+    assert await reservations.extend(extension(principal=BOB), (), 0) == Closed(ReservationState.UNKNOWN)
+
+
 async def test_older_limits_than_announced_are_refused(reservations: Reservations) -> None:
     await reservations.announce_limits("acme", 7)
     await reservations.announce_limits("acme", 6)

@@ -109,6 +109,7 @@ class RedisReservations:
             "amount": extension.estimate.amount,
             "tokens": extension.estimate.tokens,
             "ttl_ms": _ms(extension.time_to_live),
+            "scopes": [scope.label for scope in scopes_of(extension.principal)],
             "max_extensions": MAX_EXTENSIONS,
         }
         keys = _Keys(extension.principal.org)

@@ -7,7 +7,6 @@ local meta = redis.call('HMGET', KEYS[1], 'inc', 'pos')
 if ask.life ~= life or (meta[1] == life and number(meta[2]) > ask.position) then
   return {'again'}
 end
-touch()
 for i = 5, #KEYS do
   if redis.call('HGET', KEYS[i], 'inc') ~= life then
     local sum = ask.sums[i - 4]
@@ -15,4 +14,5 @@ for i = 5, #KEYS do
     redis.call('PEXPIRE', KEYS[i], int(sum.keep_ms))
   end
 end
+touch()
 return {'installed'}

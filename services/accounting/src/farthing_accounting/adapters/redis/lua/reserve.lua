@@ -1,7 +1,6 @@
 -- Holds an estimate in every scope, or nothing. The same id and body give the same reservation.
 local now = moment()
 local reaped = reap(now)
-touch()
 
 local state = state_of(ask.id, now)
 if state and state ~= 'open' then
@@ -14,29 +13,25 @@ if outdated() then
   return {'outdated', reaped}
 end
 local life = incarnation()
-local spent, missing = spent_on_counters(life)
+local left, missing = left_of_limits(life)
 if #missing > 0 then
   return missing_reply(reaped, life, missing)
 end
 if state then
-  return held_reply(reaped, spent)
+  return held_reply(reaped, remaining(left, 0))
 end
 
-local refused = refusal(spent, ask.amount, ask.tokens, 1)
+local refused = refusal(left, ask.amount, ask.tokens, 1)
 if refused then
   return {'refused', reaped, refused[1], refused[2], refused[3]}
 end
 
 local expires = now + ask.ttl_ms
-for _, scope in ipairs(ask.scopes) do
-  redis.call('HINCRBY', KEYS[2], scope .. '|m', int(ask.amount))
-  redis.call('HINCRBY', KEYS[2], scope .. '|t', int(ask.tokens))
-  redis.call('HINCRBY', KEYS[2], scope .. '|n', 1)
-end
+hold(ask.scopes, ask.amount, ask.tokens, 1)
 redis.call('HSET', KEYS[4], 'st', 'open', 'd', ask.digest, 'm', int(ask.amount), 't', int(ask.tokens),
   'exp', int(expires), 'sc', cjson.encode(ask.scopes), 'mo', ask.model, 'pv', int(ask.price_version))
 -- Longer than `held` is kept: as long as the sum is there, so is what has to be taken off it.
 redis.call('PEXPIRE', KEYS[4], int(ask.ttl_ms + 2 * ask.held_keep_ms))
 redis.call('ZADD', KEYS[3], int(expires), ask.id)
 touch()
-return held_reply(reaped, spent)
+return held_reply(reaped, remaining(left, ask.amount))

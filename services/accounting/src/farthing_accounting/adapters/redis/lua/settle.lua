@@ -8,7 +8,6 @@
 -- spent may be greater than what a double holds, and is only ever added.
 local now = moment()
 local reaped = reap(now)
-touch()
 
 local life = incarnation()
 local first = redis.call('SET', KEYS[ask.marker_at], 1, 'NX', 'PX', ask.closed_keep_ms)
@@ -40,4 +39,5 @@ for i = 5, ask.marker_at - 1 do
     end
   end
 end
+touch()
 return {'settled', reaped}

@@ -84,62 +84,76 @@ local function state_of(id, now)
   return kept[1]
 end
 
--- What was spent, for each of ask.limits; or the numbers (from 1) of the counters that are not loaded.
-local function spent_on_counters(life)
-  local spent, missing = {}, {}
-  for i = 5, #KEYS do
-    local kept = redis.call('HMGET', KEYS[i], 'inc', 'm', 't')
-    if kept[1] ~= life then
-      missing[#missing + 1] = i - 4
-    else
-      spent[#spent + 1] = {m = tonumber(kept[2]), t = tonumber(kept[3])}
-    end
-  end
-  return spent, missing
-end
-
-local function held_by(scope)
-  local kept = redis.call('HMGET', KEYS[2], scope .. '|m', scope .. '|t', scope .. '|n')
-  return {m = number(kept[1]), t = number(kept[2]), n = number(kept[3])}
-end
-
--- The first limit without room for amount, tokens and places: its number, what it counts, and what is left of it.
-local function refusal(spent, amount, tokens, places)
-  for i, limit in ipairs(ask.limits) do
-    local held = held_by(limit.scope)
-    if limit.money and amount > limit.money - spent[i].m - held.m then
-      return {i, 'money', int(limit.money - spent[i].m - held.m)}
-    end
-    if limit.tokens and tokens > limit.tokens - spent[i].t - held.t then
-      return {i, 'tokens', int(limit.tokens - spent[i].t - held.t)}
-    end
-    if limit.concurrency and places > 0 and places > limit.concurrency - held.n then
-      return {i, 'concurrency', int(limit.concurrency - held.n)}
-    end
-  end
-end
-
--- What is left where least is left; '' when no limit is on money.
-local function remaining(spent)
-  local least
-  for i, limit in ipairs(ask.limits) do
-    if limit.money then
-      local left = limit.money - spent[i].m - held_by(limit.scope).m
-      if not least or left < least then
-        least = left
-      end
-    end
-  end
-  return least and int(least) or ''
-end
-
 local function outdated()
   return number(redis.call('HGET', KEYS[1], 'lim')) > ask.limits_version
 end
 
-local function held_reply(reaped, spent)
+-- What is left of each of ask.limits: {m = money, t = tokens, n = places}; or, instead, the numbers (from 1) of the counters
+-- that are not loaded.
+local function left_of_limits(life)
+  local fields, spent, missing = {}, {}, {}
+  for i, limit in ipairs(ask.limits) do
+    local kept = redis.call('HMGET', KEYS[4 + i], 'inc', 'm', 't')
+    if kept[1] ~= life then
+      missing[#missing + 1] = i
+    end
+    spent[i] = kept
+    fields[3 * i - 2], fields[3 * i - 1], fields[3 * i] = limit.scope .. '|m', limit.scope .. '|t', limit.scope .. '|n'
+  end
+  if #missing > 0 or #fields == 0 then
+    return {}, missing
+  end
+  local held, left = redis.call('HMGET', KEYS[2], unpack(fields)), {}
+  for i, limit in ipairs(ask.limits) do
+    left[i] = {
+      m = limit.money and limit.money - number(spent[i][2]) - number(held[3 * i - 2]),
+      t = limit.tokens and limit.tokens - number(spent[i][3]) - number(held[3 * i - 1]),
+      n = limit.concurrency and limit.concurrency - number(held[3 * i])
+    }
+  end
+  return left, missing
+end
+
+-- The first limit without room for amount, tokens and places: its number, what it counts, and what is left of it.
+local function refusal(left, amount, tokens, places)
+  for i, room in ipairs(left) do
+    if room.m and amount > room.m then
+      return {i, 'money', int(room.m)}
+    end
+    if room.t and tokens > room.t then
+      return {i, 'tokens', int(room.t)}
+    end
+    if room.n and places > 0 and places > room.n then
+      return {i, 'concurrency', int(room.n)}
+    end
+  end
+end
+
+-- What is left where least is left, once `amount` is held; '' when no limit is on money.
+local function remaining(left, amount)
+  local least
+  for _, room in ipairs(left) do
+    if room.m and (not least or room.m < least) then
+      least = room.m
+    end
+  end
+  return least and int(least - amount) or ''
+end
+
+-- Adds to what the scopes of a reservation hold.
+local function hold(scopes, amount, tokens, places)
+  for _, scope in ipairs(scopes) do
+    redis.call('HINCRBY', KEYS[2], scope .. '|m', int(amount))
+    redis.call('HINCRBY', KEYS[2], scope .. '|t', int(tokens))
+    if places > 0 then
+      redis.call('HINCRBY', KEYS[2], scope .. '|n', places)
+    end
+  end
+end
+
+local function held_reply(reaped, left)
   local kept = redis.call('HMGET', KEYS[4], 'm', 't', 'exp', 'mo', 'pv')
-  return {'held', reaped, kept[1], kept[2], kept[3], kept[4], kept[5], remaining(spent)}
+  return {'held', reaped, kept[1], kept[2], kept[3], kept[4], kept[5], left}
 end
 
 local function missing_reply(reaped, life, missing)
