@@ -133,6 +133,19 @@ async def test_a_redis_that_came_back_is_used_again(redis_url: str) -> None:
         assert (await store.find(ACME, KEY))[0] == epoch
 
 
+async def test_a_password_is_shown_to_redis(redis_url: str, raw: Redis) -> None:
+    await raw.config_set("requirepass", "a-password")
+    try:
+        redis = connect(redis_url, timeout_s=1.0, max_connections=1, password="a-password")
+        async with RedisStore(redis, NAMES, clock=SystemClock(), breaker=Breaker(3, 60.0), timeout_s=1.0) as store:
+            assert (await store.find(ACME, KEY))[1] is None
+        async with make(redis_url) as stranger:
+            with pytest.raises(StoreUnavailable):
+                await stranger.find(ACME, KEY)
+    finally:
+        await raw.config_set("requirepass", "")
+
+
 async def test_an_error_of_the_store_quotes_nothing(redis_url: str) -> None:
     async with make("redis://127.0.0.1:1/0") as store:
         with pytest.raises(StoreUnavailable) as error:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import timedelta
 
-from farthing_kit.config import setting
+from farthing_kit.config import Secret, setting
 from farthing_kit.settings import ServiceSettings
 
 DAY = timedelta(days=1)
@@ -17,6 +17,7 @@ class CacheSettings(ServiceSettings):
 
     bind: str = setting("127.0.0.1:8083", doc="address that the gRPC server listens on; port 0 takes a free one")
     redis_url: str = setting("redis://127.0.0.1:6379/0", doc="where answers are kept: redis://, rediss:// or unix://")
+    redis_password: Secret | None = setting(None, doc="names the file with the password of Redis, if it has one")
     nats_url: str = setting("nats://127.0.0.1:4222", doc="where gateways are told what to forget")
     redis_timeout_ms: int = setting(
         100, doc="how long Redis may take for one step; longer is a failure", min=1, max=5000

@@ -44,8 +44,14 @@ async def build(process: Process[CacheSettings]) -> None:
 def _store(process: Process[CacheSettings]) -> RedisStore:
     settings = process.settings
     timeout_s = settings.redis_timeout_ms / 1000
+    redis = connect(
+        settings.redis_url,
+        timeout_s=timeout_s,
+        max_connections=settings.redis_connections,
+        password=settings.redis_password.reveal().decode() if settings.redis_password else None,
+    )
     return RedisStore(
-        connect(settings.redis_url, timeout_s=timeout_s, max_connections=settings.redis_connections),
+        redis,
         KeyNames(settings.mesh_secret.reveal()),
         clock=process.clock,
         breaker=Breaker(settings.breaker_failures, settings.breaker_pause_ms / 1000),

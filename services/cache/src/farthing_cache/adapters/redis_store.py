@@ -157,7 +157,7 @@ class RedisStore:
         return answer
 
 
-def connect(url: str, *, timeout_s: float, max_connections: int) -> Redis:
+def connect(url: str, *, timeout_s: float, max_connections: int, password: str | None = None) -> Redis:
     """A client that does not retry: a cache that is slow to say no is worse than a miss. Steps are timed by the store
     as a whole, so redis-py's own timers, one for each read, are off; a step that is cut short gives its connection
     up."""
@@ -169,6 +169,7 @@ def connect(url: str, *, timeout_s: float, max_connections: int) -> Redis:
         socket_connect_timeout=timeout_s,
         retry=Retry(NoBackoff(), 0),
         protocol=2,
+        **({"password": password} if password else {}),
     )
     return Redis.from_pool(pool)
 
