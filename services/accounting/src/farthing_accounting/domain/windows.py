@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import IntEnum
+from typing import Final
 
 
 class Window(IntEnum):
@@ -13,6 +14,9 @@ class Window(IntEnum):
     MINUTE = 1
     DAY = 2
     MONTH = 3
+
+
+_ID_CHARS: Final = {Window.MINUTE: 16, Window.DAY: 10, Window.MONTH: 7}
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -26,8 +30,7 @@ class Period:
     @property
     def id(self) -> str:
         """Such as "2026-11", "2026-11-23" or "2026-11-23T14:05"."""
-        form = {Window.MINUTE: "%Y-%m-%dT%H:%M", Window.DAY: "%Y-%m-%d", Window.MONTH: "%Y-%m"}[self.window]
-        return self.start.strftime(form)
+        return self.start.isoformat()[: _ID_CHARS[self.window]]
 
 
 def period_of(window: Window, moment: datetime) -> Period:
