@@ -3,9 +3,9 @@
     python services/accounting/bench/accounting.py [--reservations 2000] [--events 20000] [--write]
 
 `script` is the Lua alone against Redis, `use_case` the whole of Reserve without gRPC, `call` the call as the gateway
-makes it, from this process to the service in a process of its own, next to `health`, the cheapest call that a kit server
-has; the reservations fit into budgets of four scopes. Folding is from JetStream (synced) to PostgreSQL (synced), settled
-in Redis and acknowledged; half of the events had a reservation.
+makes it, from this process to the service in one of its own, next to `health`, the cheapest call of a kit server; the
+reservations fit into budgets of four scopes. Folding is from JetStream (synced) to PostgreSQL (synced), settled in Redis
+and acknowledged; half of the events had a reservation.
 """
 
 from __future__ import annotations

@@ -167,7 +167,12 @@ class Folding:
         """Between two attempts at a store: the stream is told that the batch is still being worked on."""
         for item in items:
             await item.delivery.renew()
-        await self._clock.sleep(seconds)
+        waking = {asyncio.ensure_future(self._clock.sleep(seconds)), asyncio.ensure_future(self._stop.wait())}
+        try:
+            await asyncio.wait(waking, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in waking:
+                task.cancel()
         if self._stop.is_set():
             raise Stopping
 

@@ -1,0 +1,79 @@
+"""Usage events from bytes: right, or refused with a reason that quotes nothing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import hypothesis.strategies as st
+import pytest
+from hypothesis import given
+
+from farthing.accounting.v1.usage_event_pb2 import UsageEvent
+from farthing.type.v1.money_pb2 import Money
+from farthing.type.v1.usage_pb2 import Quote, TokenUsage
+from farthing_accounting.adapters.nats.events import Unreadable, event_from
+from farthing_accounting.domain.vocabulary import CacheLevel, Task
+from farthing_kit.money import UnitPrices
+from farthing_kit.wire import prices_to_message
+from services.accounting.tests.client import usage_event
+
+QUOTE = Quote(price_version=3, model="small", prices=prices_to_message(UnitPrices(1, 2, 3, 4, 5)))
+CANARY = "canary-7f3a"
+
+
+def wrong(change: Any) -> UsageEvent:
+    event = usage_event("q1", QUOTE)
+    change(event)
+    return event
+
+
+def test_every_field_arrives() -> None:
+    message = usage_event("q1", QUOTE, reservation_id="r1", tags={"a": "b"})
+    event = event_from(message.SerializeToString())
+    assert (event.request_id, event.reservation_id, event.tags) == ("q1", "r1", {"a": "b"})
+    assert (event.principal.org, event.principal.user) == ("acme", "ada")
+    assert (event.usage.fresh_input, event.usage.output) == (500, 200)
+    assert event.quote is not None
+    assert event.quote.prices == UnitPrices(1, 2, 3, 4, 5)
+    assert event.cache_level is CacheLevel.NONE
+    assert event.end_time.tzinfo is not None
+
+
+def test_a_word_of_a_later_release_is_booked_without_it() -> None:
+    event = event_from(wrong(lambda e: setattr(e, "task", 99)).SerializeToString())
+    assert event.task is Task.UNSPECIFIED
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda e: e.ClearField("request_id"), "request_id"),
+        (lambda e: setattr(e, "request_id", CANARY * 20), "request_id"),
+        (lambda e: setattr(e.principal, "org", CANARY.upper()), "principal.org"),
+        (lambda e: setattr(e.principal, "user", CANARY + "\n"), "principal.user"),
+        (lambda e: e.ClearField("end_time"), "end_time"),
+        (lambda e: setattr(e.end_time, "seconds", 10**15), "end_time"),
+        (lambda e: setattr(e.usage, "output_tokens", -1), "usage"),
+        (lambda e: setattr(e.usage, "output_tokens", 10**10), "usage"),
+        (lambda e: e.counterfactual_usage.CopyFrom(TokenUsage(output_tokens=-1)), "counterfactual_usage"),
+        (lambda e: e.quote.prices.output.CopyFrom(Money(currency_code="EUR")), "quote.prices.output.currency_code"),
+        (lambda e: e.quote.prices.output.CopyFrom(Money(nano_units=-1)), "quote.prices"),
+        (lambda e: setattr(e.quote, "model", ""), "quote.model"),
+        (lambda e: setattr(e.quote, "price_version", -1), "quote.price_version"),
+        (lambda e: e.tags.update({CANARY: "x" * 300}), "tags"),
+        (lambda e: e.tags.update({str(n): CANARY for n in range(40)}), "tags"),
+    ],
+)
+def test_what_is_wrong_is_named_and_not_quoted(change: Any, words: str) -> None:
+    with pytest.raises(Unreadable) as caught:
+        event_from(wrong(change).SerializeToString())
+    assert words in str(caught.value)
+    assert CANARY not in str(caught.value).lower()
+
+
+@given(st.binary(max_size=400))
+def test_bytes_are_an_event_or_unreadable(data: bytes) -> None:
+    try:
+        event_from(data)
+    except Unreadable:
+        return
