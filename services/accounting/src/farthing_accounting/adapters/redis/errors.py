@@ -10,8 +10,8 @@ from redis.exceptions import RedisError
 
 from farthing_kit.errors import StoreUnavailable
 
-# Away, loading, read-only, out of memory, unable to write to its disk: for us it is all the same. An error in a script of
-# ours is among them, named by `cause`: the books must go on without Redis in that case too.
+# Away, loading, read-only, out of memory, unable to write to its disk: to us it is all the same. An error in a script
+# of ours is among them, named by `cause`: the books must go on without Redis in that case too.
 _AWAY: Final = (RedisError, TimeoutError, OSError)
 
 
