@@ -1,5 +1,6 @@
 """One mesh for all end-to-end tests that do not break it, and one each for those that do."""
 
+import inspect
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -7,6 +8,8 @@ import pytest
 import pytest_asyncio
 
 from tests.support.mesh import MeshUnderTest
+
+HERE = Path(__file__).parent
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
@@ -19,5 +22,9 @@ async def mesh(servers_dir: Path) -> AsyncIterator[MeshUnderTest]:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Tests of the shared mesh run in its loop."""
     for item in items:
-        if "/e2e/" in str(item.path) and isinstance(item, pytest.Function):
+        if (
+            isinstance(item, pytest.Function)
+            and inspect.iscoroutinefunction(item.function)
+            and HERE in item.path.parents
+        ):
             item.add_marker(pytest.mark.asyncio(loop_scope="session"))

@@ -134,9 +134,9 @@ class MeshUnderTest:
             while any(each.in_flight for each in (await stub.ListPools(inference_pb.ListPoolsRequest())).pools):
                 await asyncio.sleep(POLL_S)
 
-    async def until_answers(self, asked: pb.Prompt) -> None:
+    async def until_answers(self, asked: pb.Prompt, org: str = "lantern") -> None:
         """Wait until a request is answered without any degradation: connections come back with a backoff."""
-        gateway = await self.gateway()
+        gateway = await self.gateway(org)
         async with asyncio.timeout(BOOKED_WITHIN_S):
             while not await self._answers(gateway, asked):
                 await asyncio.sleep(POLL_S)
