@@ -164,6 +164,30 @@ def test_never_more_jobs_are_asked_for_than_can_begin(steps: list[str], limit: i
         assert slots.free == limit - slots.asked - slots.busy
 
 
+@given(st.lists(st.booleans(), max_size=60), st.integers(1, 8))
+def test_a_worker_that_could_begin_a_job_has_asked_for_one(fills: list[bool], limit: int) -> None:
+    slots = Slots(limit)
+    slots.ask()
+    for fill in fills:
+        if fill and slots.asked:
+            slots.fill()
+        elif slots.busy:
+            slots.release()
+        slots.ask()
+        assert slots.asked > 0 or slots.busy == limit
+
+
+def test_not_each_job_costs_a_request() -> None:
+    slots = Slots(32)
+    requests = [slots.ask()]
+    for _ in range(1000):
+        slots.fill()
+        slots.release()
+        requests.append(slots.ask())
+
+    assert sum(count > 0 for count in requests) < 100
+
+
 # ---------------------------------------------------------------------------------------------------------- subjects
 
 

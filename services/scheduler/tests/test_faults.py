@@ -206,6 +206,15 @@ async def test_a_stopping_worker_says_what_it_cannot_finish(made: Mesh) -> None:
         await until(lambda: is_empty(made))
 
 
+@pytest.mark.parametrize("payload", [b"\xff\xff garbage", b""])
+async def test_a_message_that_is_no_job_is_dropped(made: Mesh, payload: bytes) -> None:
+    async with made.worker("worker"):
+        await made.js.publish("jobs.interactive.small", payload)
+
+        assert (await made.ask("hello")).text == "hello "
+        await until(lambda: is_empty(made))
+
+
 async def test_an_inference_that_is_gone_is_said_so(made: Mesh) -> None:
     async with made.worker("worker"):
         await made.ask("hello")

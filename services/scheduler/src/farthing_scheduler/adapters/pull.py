@@ -145,9 +145,9 @@ class PullSource:
             _log.error("a message of the queue is no job of this mesh; dropped", kind=type(error).__name__)
             await message.term()
             pull.slots.release()
-            await pull.ask()
-            return
-        self.take(JetStreamDelivery(message, job, pull))
+        else:
+            self.take(JetStreamDelivery(message, job, pull))
+        await pull.ask()
 
 
 Receive = Callable[["_Pull", Msg], Awaitable[None]]
@@ -195,10 +195,10 @@ class _Pull:
             await subscription.unsubscribe()
 
     async def ask(self) -> None:
-        """Ask for every free slot."""
-        if not self.stands or self.slots.free == 0:
+        """Ask for free slots, where it is worth a request."""
+        count = self.slots.ask() if self.stands else 0
+        if count == 0:
             return
-        count = self.slots.ask()
         self.heard_s = self._clock.monotonic()
         request = {"batch": count, "expires": int(self._expires_s * _NANOS)}
         try:

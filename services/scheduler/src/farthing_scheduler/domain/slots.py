@@ -18,8 +18,11 @@ class Slots:
         return max(0, self._limit - self.asked - self.busy)
 
     def ask(self) -> int:
-        """Ask for all free slots; returns how many that is."""
+        """Ask for all free slots, once they are more than those asked for already; returns how many that is. So not
+        each job costs a request of its own, and one stands whenever a job could begin: ask after every change."""
         count = self.free
+        if count <= self.asked:
+            return 0
         self.asked += count
         return count
 
