@@ -16,6 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from farthing.gateway.v1 import gateway_service_pb2 as pb
 from farthing.type.v1 import model_pb2
+from farthing_cli.console import console
 from farthing_cli.errors import CliError
 from farthing_cli.generation import Answer, Gateway, cache_name, tier_name
 from farthing_cli.mesh import Mesh
@@ -24,6 +25,7 @@ from farthing_kit.client import channel
 from farthing_kit.errors import FarthingError
 
 MAX_LINES = 1_000_000
+LINE_EVERY = 20  # requests between two lines where there is no terminal
 
 
 class Arrivals(StrEnum):
@@ -105,15 +107,14 @@ async def replay(mesh: Mesh, requests: Sequence[Recorded], load: Load, *, quiet:
     async with AsyncExitStack() as stack:
         opened = await stack.enter_async_context(channel(mesh.require_gateway()))
         gateways = {org: Gateway(opened, mesh.api_key(org), load.timeout_s) for org in {each.org for each in requests}}
-        bar = stack.enter_context(_progress(quiet))
-        task = bar.add_task("replay", total=len(requests), hits=0, failed=0)
+        shown = stack.enter_context(Shown(len(requests), quiet))
 
         async def send(request: Recorded) -> None:
             try:
                 outcome.answers.append(await gateways[request.org].ask(request.prompt))
             except FarthingError as error:
                 outcome.failures[error.reason_name] += 1
-            bar.update(task, advance=1, hits=_hits(outcome.answers), failed=outcome.failures.total())
+            shown.update(_hits(outcome.answers), outcome.failures.total())
 
         start = time.perf_counter()
         await _drive(requests, load, send)
@@ -121,15 +122,39 @@ async def replay(mesh: Mesh, requests: Sequence[Recorded], load: Load, *, quiet:
     return outcome
 
 
-def _progress(quiet: bool) -> Progress:
-    return Progress(
-        TextColumn("replay"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[hits]} from cache, {task.fields[failed]} failed"),
-        TimeElapsedColumn(),
-        disable=quiet,
-    )
+class Shown:
+    """How far a replay is: a bar on a terminal, a line now and then elsewhere."""
+
+    def __init__(self, total: int, quiet: bool) -> None:
+        self._total, self._done, self._quiet = total, 0, quiet
+        screen = console()
+        self._console = screen
+        counts = TextColumn("{task.fields[hits]} from cache, {task.fields[failed]} failed")
+        self._bar = Progress(
+            TextColumn("replay"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            counts,
+            TimeElapsedColumn(),
+            console=screen,
+            disable=quiet or not screen.is_terminal,
+        )
+        self._task = self._bar.add_task("replay", total=total, hits=0, failed=0)
+
+    def __enter__(self) -> "Shown":
+        self._bar.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._bar.stop()
+
+    def update(self, hits: int, failed: int) -> None:
+        """One more is done."""
+        self._done += 1
+        self._bar.update(self._task, advance=1, hits=hits, failed=failed)
+        due = self._done % LINE_EVERY == 0 or self._done == self._total
+        if due and not self._quiet and not self._console.is_terminal:
+            self._console.print(f"replay: {self._done} of {self._total}, {hits} from cache, {failed} failed")
 
 
 async def _drive(requests: Sequence[Recorded], load: Load, send: Callable[[Recorded], Awaitable[None]]) -> None:

@@ -140,7 +140,7 @@ class Session:
         """Replay the bundled sample, wait until it is booked, show the reports; how many requests failed."""
         requests = replay.read_requests(replay.bundled_sample(), limit=None, model="", no_cache=False)
         before = (await report.fetch(self._mesh, "tenant", None)).total.requests
-        outcome = await replay.replay(self._mesh, requests, load, quiet=not self._console.is_terminal)
+        outcome = await replay.replay(self._mesh, requests, load, quiet=False)
         self._console.print(replay.sentence(outcome), highlight=False)
         await self._booked(before + len(outcome.answers))
         for by in ("tenant", "tier", "cache"):
