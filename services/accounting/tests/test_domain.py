@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields, replace
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
@@ -21,7 +22,8 @@ from farthing_accounting.domain.principal import Principal, is_name
 from farthing_accounting.domain.reports import CostRow, GroupBy, dearest_first, group_name, total
 from farthing_accounting.domain.reservations import body_digest, estimate_of
 from farthing_accounting.domain.scopes import Scope, ScopeKind, scopes_of
-from farthing_accounting.domain.vocabulary import CacheLevel, Tier
+from farthing_accounting.domain.usage import UsageEvent
+from farthing_accounting.domain.vocabulary import CacheLevel, FinishReason, Task, Tier
 from farthing_accounting.domain.windows import Window, period_of
 from farthing_kit.money import NanoUsd, UnitPrices, cost
 from farthing_kit.usage import TokenUsage
@@ -257,6 +259,13 @@ def test_the_digest_of_an_event_depends_on_all_of_it_and_on_no_order() -> None:
         {"cache_level": CacheLevel.NEAR},
         {"quote": None},
         {"pool": "other"},
+        {"tier": Tier.LARGE},
+        {"task": Task.CODE},
+        {"finish_reason": FinishReason.LENGTH},
+        {"quantization": "fp16"},
+        {"counterfactual_usage": TokenUsage(output=1)},
+        {"quote": replace(QUOTE, counterfactual_prices=SMALL)},
+        {"request_id": "q2"},
     ]
     assert len({one.digest(), *(event(**change).digest() for change in changes)}) == len(changes) + 1
 
@@ -286,3 +295,13 @@ def test_groups_have_the_words_of_the_contract() -> None:
     assert group_name(GroupBy.CACHE_LEVEL, "3") == "EXACT"
     assert group_name(GroupBy.TASK, "2") == "QUESTION_ANSWERING"
     assert group_name(GroupBy.TEAM, "2") == "2"
+
+
+def test_every_field_of_an_event_is_in_its_digest() -> None:
+    """A field that is added later must not be forgotten."""
+    known = {field.name for field in fields(UsageEvent)}
+    names = (
+        "cache_level counterfactual_usage end_time finish_reason pool principal quantization quote request_id "
+        "reservation_id tags task tier usage"
+    )
+    assert known == set(names.split())

@@ -21,11 +21,12 @@ from farthing_accounting.domain.ledger import Booking
 from farthing_accounting.main import build
 from farthing_accounting.ports import Posted
 from farthing_kit.clock import SystemClock
+from farthing_kit.context import Principal
 from farthing_kit.errors import FarthingError, StoreUnavailable
 from farthing_kit.telemetry import Telemetry
 from farthing_kit.testing.server import running
 from farthing_kit.testing.waiting import until
-from services.accounting.tests.client import Accounting, once, usage_event
+from services.accounting.tests.client import Accounting, once, tenant, usage_event
 
 R = ErrorReason
 HELD, COST = 100_000, 70_000
@@ -83,18 +84,27 @@ async def test_the_span_of_an_event_joins_the_trace_of_its_publisher(accounting:
 async def test_no_secret_of_a_key_and_no_name_of_a_person_is_kept_in_redis_or_told_in_errors(
     accounting: Accounting, redis: Redis
 ) -> None:
-    request = key_pb.CreateKeyRequest(idempotency_key=once(), org="acme", user="ada")
+    person = "zoe.quill"
+    request = key_pb.CreateKeyRequest(idempotency_key=once(), org="acme", user=person)
     made = await accounting.operator.keys.CreateKey(request)
     await accounting.service.admission.Authorize(admission_pb.AuthorizeRequest(api_key=made.api_key))
-    await accounting.set_budget("USER", "ada", money=HELD)
-    await accounting.reserve("r1")
+    await accounting.set_budget("USER", person, money=HELD)
+    zoe = accounting.as_caller(tenant(Principal("acme", user=person)))
+    await accounting.reserve("r1", zoe)
     with pytest.raises(FarthingError) as caught:
-        await accounting.reserve("r2")
-    assert "ada" not in str(caught.value.metadata) + caught.value.message
+        await accounting.reserve("r2", zoe)
+    told = f"{caught.value.message} {caught.value.metadata} {caught.value.quotas}".encode()
+    kept = b"".join([part async for part in everything_in(redis)])
+    for secret in (person, made.api_key, made.api_key.rpartition("_")[2]):
+        assert secret.encode() not in kept + told
+
+
+async def everything_in(redis: Any) -> AsyncIterator[bytes]:
     for key in await redis.keys("*"):
-        assert b"ada" not in key
-        kept: Any = redis.hgetall(key) if await redis.type(key) == b"hash" else None
-        assert b"ada" not in b"".join(part for pair in (await kept).items() for part in pair) if kept else True
+        yield key
+        if await redis.type(key) == b"hash":
+            for name, value in (await redis.hgetall(key)).items():
+                yield name + value
 
 
 async def test_a_stream_that_is_half_full_gives_up_what_is_booked(accounting: Accounting, monkeypatch: Any) -> None:

@@ -93,6 +93,9 @@ class Fresh(Generic[K, V]):
     async def _refresh(self, key: K) -> V:
         asked_at = self._clock.monotonic()
         value = await self._load(key)
+        kept = self._kept.get(key)
+        if kept is not None and kept.loaded_at > asked_at:
+            return value  # a later load was faster: what it kept is newer
         self._kept[key] = _Kept(value, asked_at)
         self._kept.move_to_end(key)
         while len(self._kept) > self._max_entries:

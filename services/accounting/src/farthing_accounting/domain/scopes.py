@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from enum import IntEnum
+from functools import lru_cache
 from typing import Final
 
 from farthing_accounting.domain.principal import Principal
@@ -39,9 +40,14 @@ class Scope:
             case ScopeKind.TEAM:
                 return f"team:{self.org}/{self.id}"
             case ScopeKind.USER:
-                return f"user:{self.org}/{hashlib.sha256(self.id.encode()).hexdigest()[:_USER_DIGEST_CHARS]}"
+                return f"user:{self.org}/{_digest(self.id)}"
             case ScopeKind.KEY:
                 return f"key:{self.id}"
+
+
+@lru_cache(maxsize=4_096)
+def _digest(user: str) -> str:
+    return hashlib.sha256(user.encode()).hexdigest()[:_USER_DIGEST_CHARS]
 
 
 def scopes_of(principal: Principal) -> tuple[Scope, ...]:

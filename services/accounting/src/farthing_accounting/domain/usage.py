@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
 
 from farthing_accounting.domain.pricing import Quote
 from farthing_accounting.domain.principal import Principal
 from farthing_accounting.domain.vocabulary import CacheLevel, FinishReason, Task, Tier
+from farthing_kit.money import UnitPrices
 from farthing_kit.usage import TokenUsage
 
 MAX_ID_CHARS: Final = 128
@@ -41,10 +42,26 @@ class UsageEvent:
 
     def digest(self) -> bytes:
         """The same for the same event however it was serialised: tells two bodies under one request id apart."""
-        text = json.dumps(asdict(self), sort_keys=True, default=_moment, separators=(",", ":"))
-        return hashlib.sha256(text.encode()).digest()
+        principal = self.principal
+        body = (
+            (self.request_id, self.reservation_id, self.end_time.isoformat()),
+            (principal.org, principal.team, principal.user, principal.key_id),
+            (int(self.cache_level), int(self.tier), int(self.task), int(self.finish_reason)),
+            (self.pool, self.quantization),
+            _buckets(self.usage),
+            _buckets(self.counterfactual_usage),
+            _quoted(self.quote),
+            sorted(self.tags.items()),
+        )
+        return hashlib.sha256(json.dumps(body, separators=(",", ":")).encode()).digest()
 
 
-def _moment(value: object) -> str:
-    assert isinstance(value, datetime)
-    return value.isoformat()
+def _buckets(of: TokenUsage | UnitPrices) -> tuple[int, ...]:
+    return of.fresh_input, of.cache_read, of.cache_write, of.output, of.reasoning
+
+
+def _quoted(quote: Quote | None) -> tuple[object, ...] | None:
+    if quote is None:
+        return None
+    priced, compared = _buckets(quote.prices), _buckets(quote.counterfactual_prices)
+    return quote.price_version, quote.model, priced, quote.counterfactual_model, compared
