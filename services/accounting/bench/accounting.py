@@ -3,7 +3,7 @@
     python services/accounting/bench/accounting.py [--reservations 2000] [--events 20000] [--write]
 
 `script` is the Lua alone against Redis, `use_case` the whole of Reserve without gRPC, `call` as the gateway makes it,
-to the service in a process of its own, next to `health`, the cheapest call of a kit server; the reservations fit into the
+to the service in a process of its own, next to `health`, the cheapest call of a kit server; the reservations fit into
 budgets of four scopes. On a busy machine the tenth percentile (p10) says more than the median. Folding is from
 JetStream to PostgreSQL (both synced), settled in Redis and acknowledged; half of the events had a reservation.
 """
