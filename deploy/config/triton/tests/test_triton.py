@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import math
 import struct
 import time
 from collections.abc import AsyncIterator
@@ -122,7 +123,14 @@ async def test_the_output_limit_is_kept_and_named(triton: Client) -> None:
         ("hello", {"max_tokens": 0}, "max_tokens must be"),
         ("hello", {"max_tokens": "many"}, "max_tokens must be"),
         ("hello", {"frobnicate": 1}, "'frobnicate'"),
-        ("hello", {"stop": "x"}, "stop must be"),
+        ("hello", {"max_tokens": True}, "max_tokens must be"),
+        ("hello", {"temperature": "hot"}, "temperature must be"),
+        ("hello", {"temperature": math.nan}, "temperature must be"),
+        ("hello", {"top_p": 7}, "top_p must be"),
+        ("hello", {"seed": 1.5}, "seed must be"),
+        ("hello", {"stop": [""]}, "stop must be"),
+        ("hello", {"stop": ["x"] * 17}, "stop must be"),
+        ("x" * 2_000_000, {}, "longer than the maximum model length"),
     ],
 )
 @pytest.mark.parametrize("model", ["echo", "small"])

@@ -5,21 +5,17 @@ tokens, the number of prompt tokens, and `finish_reason`: "None" until the last 
 streaming, there is one response with everything.
 """
 
-import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import triton_python_backend_utils as pb_utils
 
-DEFAULT_MAX_TOKENS = 16  # as in vLLM
-MAX_TOKENS = 8192
+from farthing_triton.sampling import BadRequest, Sampling, parse
+
 UNFINISHED = "None"
-KNOWN_PARAMETERS = frozenset({"max_tokens", "temperature", "top_p", "top_k", "min_p", "seed", "stop", "ignore_eos"})
-
-
-class BadRequest(Exception):
-    """A request that cannot be run; the text goes to the caller and quotes nothing of the prompt."""
+# No context here holds as much; counting the tokens of more takes seconds.
+MAX_PROMPT_BYTES = 2**20
 
 
 @dataclass(frozen=True)
@@ -27,9 +23,8 @@ class Request:
     """One generation, as the tensors say it."""
 
     prompt: str
-    max_tokens: int = DEFAULT_MAX_TOKENS
+    sampling: Sampling = Sampling()
     stream: bool = False
-    parameters: dict[str, Any] = field(default_factory=dict)
     echo_input: bool = False
     return_finish_reason: bool = False
     return_num_input_tokens: bool = False
@@ -38,43 +33,28 @@ class Request:
 
 def read(request: Any) -> Request:
     """The request of a pb_utils.InferenceRequest. Raises BadRequest."""
-    parameters = _parameters(_text(request, "sampling_parameters", "{}"))
-    max_tokens = parameters.pop("max_tokens", DEFAULT_MAX_TOKENS)
-    if not isinstance(max_tokens, int) or not 1 <= max_tokens <= MAX_TOKENS:
-        raise BadRequest(f"max_tokens must be 1 to {MAX_TOKENS}")
-    _check_stop(parameters.get("stop", []))
-    prompt = _text(request, "text_input", "")
-    if not prompt:
-        raise BadRequest("the prompt is empty")
     stream = _flag(request, "stream", False)
+    echo_input = not _flag(request, "exclude_input_in_output", stream)
+    if echo_input and stream:
+        raise BadRequest("when streaming, exclude_input_in_output must be true")
     return Request(
-        prompt=prompt,
-        max_tokens=max_tokens,
+        prompt=_prompt(request),
+        sampling=parse(_text(request, "sampling_parameters", "{}")),
         stream=stream,
-        parameters=parameters,
-        echo_input=not stream and not _flag(request, "exclude_input_in_output", False),
+        echo_input=echo_input,
         return_finish_reason=_flag(request, "return_finish_reason", False),
         return_num_input_tokens=_flag(request, "return_num_input_tokens", False),
         return_num_output_tokens=_flag(request, "return_num_output_tokens", False),
     )
 
 
-def _parameters(text: str) -> dict[str, Any]:
-    try:
-        found = json.loads(text or "{}")
-    except ValueError:
-        raise BadRequest("sampling_parameters is not JSON") from None
-    if not isinstance(found, dict):
-        raise BadRequest("sampling_parameters must be a JSON object")
-    if unknown := sorted(set(found) - KNOWN_PARAMETERS):
-        known = ", ".join(sorted(KNOWN_PARAMETERS))
-        raise BadRequest(f"sampling_parameters has {unknown[0]!r}, which is not one of {known}")
-    return found
-
-
-def _check_stop(stop: Any) -> None:
-    if not isinstance(stop, list) or not all(isinstance(text, str) and text for text in stop):
-        raise BadRequest("stop must be a list of strings")
+def _prompt(request: Any) -> str:
+    prompt = _text(request, "text_input", "")
+    if not prompt:
+        raise BadRequest("the prompt is empty")
+    if len(prompt) > MAX_PROMPT_BYTES:
+        raise BadRequest("the prompt is longer than the maximum model length (not counted: it has over a mebibyte)")
+    return prompt
 
 
 def _text(request: Any, name: str, default: str) -> str:
@@ -93,7 +73,7 @@ def _flag(request: Any, name: str, default: bool) -> bool:
 
 
 class Answer:
-    """Sends the responses of one request. After `finish` or `fail` nothing more can be sent."""
+    """Sends the responses of one request. `finish`, `reject`, `refuse`, `fail` and `abandon` end it."""
 
     def __init__(self, request: Request, sender: Any) -> None:
         self._request = request
@@ -119,14 +99,25 @@ class Answer:
         whole = "".join([*self._kept, text])
         self._send(whole, self._output_tokens + new_tokens, input_tokens, reason, last=True)
 
+    def reject(self, message: str) -> None:
+        """End with an error of the caller."""
+        self._end(message, pb_utils.TritonError.INVALID_ARG)
+
+    def refuse(self, why: str) -> None:
+        """End with the news that this server cannot take the request now; another can."""
+        self._end(why, pb_utils.TritonError.UNAVAILABLE)
+
     def fail(self, message: str) -> None:
-        """End with an error."""
-        response = pb_utils.InferenceResponse(error=pb_utils.TritonError(message))
-        self._sender.send(response, flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
+        """End with an error of ours."""
+        self._end(message, pb_utils.TritonError.INTERNAL)
 
     def abandon(self) -> None:
         """End without a word: the caller went away."""
         self._sender.send(flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
+
+    def _end(self, message: str, code: Any) -> None:
+        response = pb_utils.InferenceResponse(error=pb_utils.TritonError(message, code))
+        self._sender.send(response, flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
 
     def _send(self, text: str, new_tokens: int, input_tokens: int, reason: str, *, last: bool = False) -> None:
         tensors = [_strings("text_output", text)]

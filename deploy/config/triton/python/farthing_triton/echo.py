@@ -4,7 +4,11 @@ import time
 from typing import Any
 
 from farthing_triton.base import DecoupledModel
-from farthing_triton.contract import Answer, BadRequest, Request, read
+from farthing_triton.contract import Answer, Request, read
+from farthing_triton.sampling import BadRequest
+
+# Each response takes about 0.1 ms of two processes: a long answer comes in this many pieces, not word by word.
+MAX_PIECES = 16
 
 
 class EchoModel(DecoupledModel):
@@ -25,25 +29,31 @@ class EchoModel(DecoupledModel):
                 request = read(raw)
                 self.generate(request, Answer(request, sender))
             except BadRequest as error:
-                Answer(Request(""), sender).fail(str(error))
+                Answer(Request(""), sender).reject(str(error))
 
     def generate(self, request: Request, answer: Answer) -> None:
         """The words of the prompt, up to max_tokens."""
         words = request.prompt.split()
-        spoken = words[: request.max_tokens]
-        for index, word in enumerate(spoken):
-            if self._delay_s:
-                time.sleep(self._delay_s)
-                if answer.cancelled:
-                    answer.abandon()
-                    return
-            text = f" {word}" if index else word
-            if index < len(spoken) - 1:
-                answer.add(text, 1, len(words))
-            else:
-                answer.finish(text, 1, len(words), "length" if len(words) > request.max_tokens else "stop")
-        if not spoken:
-            answer.finish("", 0, 0, "stop")
+        spoken = words[: request.sampling.max_tokens]
+        reason = "length" if len(words) > len(spoken) else "stop"
+        size = 1 if self._delay_s else -(-len(spoken) // MAX_PIECES) or 1
+        for start in range(0, len(spoken) - size, size):
+            if self._waited_in_vain(answer):
+                return
+            answer.add(_piece(spoken, start, size), size, len(words))
+        if not self._waited_in_vain(answer):
+            start = (len(spoken) - 1) // size * size if spoken else 0
+            answer.finish(_piece(spoken, start, size), len(spoken) - start, len(words), reason)
+
+    def _waited_in_vain(self, answer: Answer) -> bool:
+        if not self._delay_s:
+            return False
+        time.sleep(self._delay_s)
+        return self.ended_early(answer)
+
+
+def _piece(words: list[str], start: int, size: int) -> str:
+    return (" " if start else "") + " ".join(words[start : start + size])
 
 
 TritonPythonModel = EchoModel

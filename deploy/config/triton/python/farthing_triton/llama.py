@@ -1,22 +1,28 @@
 """Language models on a CPU: llama.cpp in process, which batches the requests in its slots continuously."""
 
+import math
 import os
+import secrets
 from pathlib import Path
 from typing import Any
 
 import xllamacpp
 
 from farthing_triton.base import DecoupledModel
-from farthing_triton.contract import Answer, BadRequest, Request
+from farthing_triton.contract import Answer, Request
+from farthing_triton.sampling import BadRequest, Sampling
 
 QUIET = -1
+MAX_THREADS = 16  # beyond that, small models only get slower
+CGROUP_QUOTA = Path("/sys/fs/cgroup/cpu.max")
 # Tokens of a prompt that are computed in one step: between two, a cancelled request ends, and others get their turn.
 PROMPT_BATCH = 256
 
 
 class LlamaModel(DecoupledModel):
     """Parameters: `weights` (a file in FARTHING_TRITON_WEIGHTS), `slots`, `context_tokens` of each slot, `threads`,
-    `stop` (texts that end an answer, with | between them: for base models, which would go on asking themselves)."""
+    `stop` (texts that end an answer, with | between them: for base models, which would go on asking themselves), `bos`
+    (what the tokenizer puts before a prompt: taken off one that begins with it, so that it is not there twice)."""
 
     def load(self) -> None:
         """Read the weights."""
@@ -25,56 +31,84 @@ class LlamaModel(DecoupledModel):
             raise RuntimeError(f"{path.name} is missing; make it: python deploy/config/triton/install.py")
         self._context_tokens = int(self.parameters["context_tokens"])
         self._stop = [text for text in self.parameters.get("stop", "").split("|") if text]
-        self._server = xllamacpp.Server(self._settings(path))
+        self._server: Any = xllamacpp.Server(self._settings(path))
+
+    def unload(self) -> None:
+        """Free the weights, and end llama.cpp's own threads."""
+        self._server = None
 
     def _settings(self, path: Path) -> Any:
         settings = xllamacpp.CommonParams()
         settings.model.path = str(path)
         settings.n_parallel = self.slots
         settings.n_ctx = self.slots * self._context_tokens
-        settings.cpuparams.n_threads = int(self.parameters.get("threads") or os.cpu_count() or 1)
+        settings.cpuparams.n_threads = int(self.parameters.get("threads") or usable_cores())
         settings.n_batch = settings.n_ubatch = PROMPT_BATCH
         settings.cache_ram_mib = 0
         settings.verbosity = QUIET
+        # xllamacpp always opens an HTTP port on loopback; nobody has the key to it.
+        settings.api_keys = [secrets.token_urlsafe()]
+        settings.endpoint_slots = settings.endpoint_metrics = False
+        settings.cors_origins = "http://127.0.0.1"
+        settings.n_threads_http = 1
         return settings
 
     def generate(self, request: Request, answer: Answer) -> None:
         """Stream one completion."""
-        relay = Relay(answer)
+        relay = Relay(self, answer)
         self._server.handle_completions(self._body(request), relay.take)
         relay.end()
 
     def _body(self, request: Request) -> dict[str, Any]:
-        """llama.cpp's own names. Its default samplers beyond temperature and top_p are switched off, as in vLLM."""
-        stop = [*request.parameters.get("stop", ()), *self._stop]
-        neutral = {"temperature": 1.0, "top_p": 1.0, "top_k": 0, "min_p": 0.0, "repeat_penalty": 1.0}
+        prompt = request.prompt.removeprefix(self.parameters.get("bos", ""))
+        if not prompt:
+            raise BadRequest("the prompt is empty")
         return {
-            **neutral,
-            **request.parameters,
-            "stop": stop,
-            "prompt": request.prompt,
-            "n_predict": min(request.max_tokens, self._context_tokens - 1),
+            **sampled(request.sampling),
+            "stop": [*request.sampling.stop, *self._stop],
+            "prompt": prompt,
+            "n_predict": min(request.sampling.max_tokens, self._context_tokens - 1),
             "stream": True,
             "timings_per_token": True,
             "return_progress": True,  # a call for each batch of the prompt: a cancelled request ends there too
+            # No caller can tell from the time to the first token what another one asked.
             "cache_prompt": False,
         }
+
+
+def sampled(sampling: Sampling) -> dict[str, Any]:
+    """vLLM's parameters in llama.cpp's words, with vLLM's defaults: llama.cpp's own would choose other tokens."""
+    numbers = {"temperature": 1.0, "top_p": 1.0, "min_p": 0.0, "repetition_penalty": 1.0, **sampling.numbers}
+    numbers["repeat_penalty"] = numbers.pop("repetition_penalty")
+    seed = {} if sampling.seed is None else {"seed": sampling.seed}
+    return {**numbers, **seed, "top_k": sampling.top_k, "ignore_eos": sampling.ignore_eos}
+
+
+def usable_cores() -> int:
+    """How many threads make sense: llama.cpp's wait for each other, so one too many makes all of them slow."""
+    cores = len(os.sched_getaffinity(0))
+    try:
+        quota, period = CGROUP_QUOTA.read_text().split()
+    except (OSError, ValueError):
+        quota, period = "max", "1"
+    if quota != "max":
+        cores = min(cores, math.ceil(int(quota) / int(period)))
+    return max(1, min(cores, MAX_THREADS))
 
 
 class Relay:
     """Passes on what llama.cpp says about one completion."""
 
-    def __init__(self, answer: Answer) -> None:
-        self._answer = answer
+    def __init__(self, model: DecoupledModel, answer: Answer) -> None:
+        self._model, self._answer = model, answer
         self._sent_tokens = 0
         self._ended = False
         self._error: dict[str, Any] = {}
 
     def take(self, event: dict[str, Any]) -> bool:
         """One event; true ends the completion."""
-        if self._answer.cancelled:
+        if self._model.ended_early(self._answer):
             self._ended = True
-            self._answer.abandon()
             return True
         if "error" in event:
             self._error = event["error"]  # raised later: an exception does not come through llama.cpp's callback

@@ -13,6 +13,7 @@ from gguf.quants import dequantize
 
 SMALL_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 MEDIUM_SHA256 = "a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818"
+LARGE_SHA256 = "2fc5918b02d754e17a06566a9a3aaea876575e6a3d33800628a6f38546547d85"
 FILE_TYPE_F16 = 1
 
 
@@ -51,6 +52,7 @@ def large(target: Path) -> None:
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
+    check(target, LARGE_SHA256)
 
 
 def check(path: Path, wanted: str) -> None:
