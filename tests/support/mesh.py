@@ -89,9 +89,10 @@ class MeshUnderTest:
     @asynccontextmanager
     async def another(self, name: str, **settings: str) -> AsyncIterator[str]:
         """A second replica of a service, with settings of its own; its address."""
-        address = f"127.0.0.1:{free_port()}"
+        port = free_port()
+        address = f"127.0.0.1:{port}"
         own = {f"FARTHING_{name.upper()}_BIND": address, **settings}
-        child = await self._local.start_service(name, replica=f"another-{name}", settings=own)()
+        child = await self._local.start_service(name, replica=f"{name}-{port}", settings=own)()
         try:
             yield address
         finally:
