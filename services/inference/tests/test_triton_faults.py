@@ -184,7 +184,7 @@ async def test_a_peer_that_is_dead_without_a_word_is_noticed() -> None:
     async def hang(context: Any) -> None:
         await asyncio.Event().wait()
 
-    channels = Channels(ping_timeout_ms=300)
+    channels = Channels(keepalive_ms=200, ping_timeout_ms=300)
     engine = TritonEngine(channels, Telemetry("test"), clock=SystemClock(), patience=Patience(60.0, 60.0))
     async with triton.scripted(says(piece(b"a"), then=hang)) as server:
         async with FaultProxy(int(server.address.rpartition(":")[2])) as proxy:

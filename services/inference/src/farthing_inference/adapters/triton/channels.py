@@ -11,7 +11,7 @@ from farthing_inference.domain.pools import ServerAddress
 
 # A peer that is dead without a word (a lost network, a stopped machine) is noticed within the sum of the two. gRPC's
 # keepalive_timeout alone does not do it: an unanswered ping is given up after ping_timeout, a minute unless it is set.
-KEEPALIVE_TIME_MS: Final = 10_000
+KEEPALIVE_MS: Final = 10_000
 PING_TIMEOUT_MS: Final = 5_000
 # A server that comes back is found soon: gRPC's own pause between attempts grows to two minutes.
 RECONNECT_FIRST_MS: Final = 100
@@ -19,7 +19,6 @@ RECONNECT_MAX_MS: Final = 1_000
 MAX_RESPONSE_BYTES: Final = 4 * 1024 * 1024
 
 _OPTIONS: Final[list[tuple[str, Any]]] = [
-    ("grpc.keepalive_time_ms", KEEPALIVE_TIME_MS),
     ("grpc.http2.max_pings_without_data", 0),
     ("grpc.initial_reconnect_backoff_ms", RECONNECT_FIRST_MS),
     ("grpc.min_reconnect_backoff_ms", RECONNECT_MAX_MS),
@@ -34,9 +33,10 @@ _OPTIONS: Final[list[tuple[str, Any]]] = [
 class Channels:
     """Stubs by address; made at first use, closed together."""
 
-    def __init__(self, ping_timeout_ms: int = PING_TIMEOUT_MS) -> None:
+    def __init__(self, keepalive_ms: int = KEEPALIVE_MS, ping_timeout_ms: int = PING_TIMEOUT_MS) -> None:
         self._options = [
             *_OPTIONS,
+            ("grpc.keepalive_time_ms", keepalive_ms),
             ("grpc.keepalive_timeout_ms", ping_timeout_ms),
             ("grpc.http2.ping_timeout_ms", ping_timeout_ms),
         ]
