@@ -11,8 +11,16 @@ from farthing_kit import config
 from farthing_kit.settings import ServiceSettings
 
 SERVICES = ("accounting", "cache", "classifier", "gateway", "inference", "scheduler")
-# Read by this command, by no service.
-OWN = ("FARTHING_STATE", "FARTHING_GATEWAY", "FARTHING_ACCOUNTING", "FARTHING_API_KEY")
+# Read by this command, by the local servers, or by the pools file; by no service.
+OWN = (
+    "FARTHING_STATE",
+    "FARTHING_GATEWAY",
+    "FARTHING_ACCOUNTING",
+    "FARTHING_API_KEY",
+    "FARTHING_CONFIG_DIR",
+    "FARTHING_OTELCOL",
+    "FARTHING_TRITON_LOCAL",
+)
 
 
 def environment(env_file: Path | None) -> dict[str, str]:

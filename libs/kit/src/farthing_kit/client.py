@@ -106,6 +106,7 @@ def _options(retry: Sequence[str], max_message_bytes: int) -> list[tuple[str, An
         ("grpc.absolute_max_metadata_size", MAX_METADATA_BYTES),
         ("grpc.keepalive_time_ms", KEEPALIVE_TIME_MS),
         ("grpc.keepalive_timeout_ms", KEEPALIVE_TIMEOUT_MS),
+        ("grpc.http2.ping_timeout_ms", KEEPALIVE_TIMEOUT_MS),  # without it, a black hole is noticed after a minute
         ("grpc.initial_reconnect_backoff_ms", RECONNECT_MIN_MS),
         ("grpc.min_reconnect_backoff_ms", RECONNECT_MAX_MS),
         ("grpc.max_reconnect_backoff_ms", RECONNECT_MAX_MS),

@@ -129,8 +129,8 @@ class Outbox:
     async def publish_forever(self) -> None:
         """Publish what is queued, in order, until cancelled.
 
-        A batch gathers for a moment, and while the one before it is being synced: alone, a message costs many times what
-        it costs in a batch.
+        A batch gathers for a moment, and while the one before it is synced: alone, a message costs many times what it
+        costs in a batch.
         """
         while True:
             await self._work.wait()

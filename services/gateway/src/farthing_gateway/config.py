@@ -29,7 +29,11 @@ class GatewaySettings(ServiceSettings):
     look_up_timeout_ms: int = setting(200, doc="budget of a look-up in the cache; longer is a miss", min=1)
     store_timeout_ms: int = setting(1000, doc="budget of keeping an answer, after the caller has it", min=1)
     analyze_timeout_ms: int = setting(500, doc="budget of the classifier; longer means the default tier", min=1)
-    analyze_hedge_ms: int = setting(5, doc="head start of the look-up before the classifier is asked as well", min=0)
+    analyze_hedge_ms: int = setting(
+        50,
+        doc="head start of the look-up before the classifier is asked too; a short one wastes passes under load",
+        min=0,
+    )
     list_timeout_ms: int = setting(2000, doc="budget of listing pools", min=1)
 
     # Routing
