@@ -1,107 +1,32 @@
 """The local Triton with its models, through real gRPC."""
 
 import asyncio
-import json
 import math
-import struct
 import time
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
 import pytest_asyncio
-from tritonclient.grpc import service_pb2, service_pb2_grpc
 
+from deploy.config.triton.tests.vllm_client import Client
 from farthing_kit.local.triton import Triton
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-FLAGS = (
-    "stream",
-    "exclude_input_in_output",
-    "return_finish_reason",
-    "return_num_input_tokens",
-    "return_num_output_tokens",
-)
+LOG = "triton-models.log"
 QUESTION = "<|im_start|>user\nName three colours.<|im_end|>\n<|im_start|>assistant\n"
 FREED_WITHIN_S = 10.0  # without the cancelling, the answers would take a minute
 
 
-@dataclass(frozen=True)
-class Reply:
-    """Everything that came back for one request."""
-
-    pieces: tuple[str, ...] = ()
-    input_tokens: int = 0
-    output_tokens: int = 0
-    finish_reason: str = ""
-    error: str = ""
-
-    @property
-    def text(self) -> str:
-        return "".join(self.pieces)
-
-
-class Client:
-    """Speaks the vLLM backend's tensors to one server."""
-
-    def __init__(self, channel: grpc.aio.Channel, log: Path) -> None:
-        self._stub: Any = service_pb2_grpc.GRPCInferenceServiceStub(channel)
-        self.log = log
-
-    async def call(self, model: str, prompt: str, **parameters: Any) -> Any:
-        """A stream with one request on it."""
-        call = self._stub.ModelStreamInfer(timeout=60)
-        await call.write(infer_request(model, prompt, parameters))
-        await call.done_writing()
-        return call
-
-    async def ask(self, model: str, prompt: str, **parameters: Any) -> Reply:
-        """The whole answer to one request."""
-        reply = Reply()
-        async for message in await self.call(model, prompt, **parameters):
-            if message.error_message:
-                return Reply(error=message.error_message)
-            reply = extended(reply, message.infer_response)
-        return reply
-
-
-def infer_request(model: str, prompt: str, parameters: dict[str, Any]) -> Any:
-    request = service_pb2.ModelInferRequest(model_name=model)
-    for name, text in (("text_input", prompt), ("sampling_parameters", json.dumps(parameters))):
-        raw = text.encode()
-        add(request, name, "BYTES", struct.pack("<I", len(raw)) + raw)
-    for name in FLAGS:
-        add(request, name, "BOOL", b"\x01")
-    return request
-
-
-def add(request: Any, name: str, datatype: str, raw: bytes) -> None:
-    request.inputs.append(service_pb2.ModelInferRequest.InferInputTensor(name=name, datatype=datatype, shape=[1]))
-    request.raw_input_contents.append(raw)
-
-
-def extended(reply: Reply, response: Any) -> Reply:
-    found = {tensor.name: raw for tensor, raw in zip(response.outputs, response.raw_output_contents, strict=True)}
-    if not found:
-        return reply
-    return Reply(
-        pieces=(*reply.pieces, found["text_output"][4:].decode()),
-        input_tokens=struct.unpack("<I", found["num_input_tokens"])[0],
-        output_tokens=reply.output_tokens + struct.unpack("<I", found["num_output_tokens"])[0],
-        finish_reason=found["finish_reason"][4:].decode(),
-    )
-
-
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def triton(servers_dir: Path) -> AsyncIterator[Client]:
-    log = servers_dir / "triton-models.log"
-    server = await Triton(["echo", "echo-slow", "small"], log=log).start()
+    server = await Triton(["echo", "echo-slow", "small"], log=servers_dir / LOG).start()
     async with grpc.aio.insecure_channel(server.address) as channel:
-        yield Client(channel, log)
+        yield Client(channel)
     await server.stop()
 
 
@@ -109,6 +34,28 @@ async def test_echo_streams_its_words_and_counts_them(triton: Client) -> None:
     reply = await triton.ask("echo", "one two three", max_tokens=16)
     assert reply.pieces == ("one", " two", " three")
     assert (reply.input_tokens, reply.output_tokens, reply.finish_reason) == (3, 3, "stop")
+
+
+async def test_a_long_echo_comes_in_few_pieces_and_is_counted_all_the_same(triton: Client) -> None:
+    words = [f"word{number}" for number in range(203)]
+    reply = await triton.ask("echo", " ".join(words), max_tokens=201)
+    assert reply.text.split() == words[:201]
+    assert (reply.input_tokens, reply.output_tokens, reply.finish_reason) == (203, 201, "length")
+    assert len(reply.pieces) <= 16
+
+
+@pytest.mark.parametrize("model", ["echo", "small"])
+async def test_without_streaming_there_is_one_response_with_everything(triton: Client, model: str) -> None:
+    streamed = await triton.ask(model, "one two three", max_tokens=3, temperature=0)
+    whole = await triton.ask(model, "one two three", max_tokens=3, temperature=0, off=frozenset({"stream"}))
+    assert whole == replace(streamed, pieces=(streamed.text,))
+
+
+async def test_the_prompt_comes_first_where_it_is_not_excluded(triton: Client) -> None:
+    both = frozenset({"stream", "exclude_input_in_output"})
+    assert (await triton.ask("echo", "one two", max_tokens=1, off=both)).text == "one twoone"
+    streamed = await triton.ask("echo", "one", max_tokens=1, off=frozenset({"exclude_input_in_output"}))
+    assert "exclude_input_in_output" in streamed.error
 
 
 async def test_the_output_limit_is_kept_and_named(triton: Client) -> None:
@@ -154,7 +101,7 @@ async def test_the_most_likely_answer_is_always_the_same(triton: Client) -> None
 
 
 async def test_a_seed_repeats_a_sampled_answer(triton: Client) -> None:
-    sampled = {"max_tokens": 16, "temperature": 1.0, "seed": 7}
+    sampled: dict[str, Any] = {"max_tokens": 16, "temperature": 1.0, "seed": 7}
     first, second = [await triton.ask("small", QUESTION, **sampled) for _ in range(2)]
     assert first.text == second.text
 
@@ -201,8 +148,8 @@ async def test_more_than_the_queue_holds_is_refused(triton: Client) -> None:
     assert set(errors) == {"Exceeds maximum queue size"}
 
 
-async def test_no_prompt_reaches_the_log(triton: Client) -> None:
+async def test_no_prompt_reaches_the_log(triton: Client, servers_dir: Path) -> None:
     for model in ("echo", "small"):
         await triton.ask(model, "canary-7f3a", max_tokens=4)
         await triton.ask(model, "canary-7f3a", max_tokens=0)
-    assert "canary-7f3a" not in triton.log.read_text()
+    assert "canary-7f3a" not in (servers_dir / LOG).read_text()

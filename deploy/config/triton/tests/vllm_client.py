@@ -1,0 +1,88 @@
+"""A client that speaks the tensors of Triton's vLLM backend, for tests."""
+
+import json
+import struct
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+from tritonclient.grpc import service_pb2, service_pb2_grpc
+
+CALL_TIMEOUT_S = 60.0
+FLAGS = (
+    "stream",
+    "exclude_input_in_output",
+    "return_finish_reason",
+    "return_num_input_tokens",
+    "return_num_output_tokens",
+)
+
+
+@dataclass(frozen=True)
+class Reply:
+    """Everything that came back for one request."""
+
+    pieces: tuple[str, ...] = ()
+    input_tokens: int = 0
+    output_tokens: int = 0
+    finish_reason: str = ""
+    error: str = ""
+
+    @property
+    def text(self) -> str:
+        return "".join(self.pieces)
+
+
+class Client:
+    """Speaks the vLLM backend's tensors to one server."""
+
+    def __init__(self, channel: grpc.aio.Channel) -> None:
+        self._stub: Any = service_pb2_grpc.GRPCInferenceServiceStub(channel)
+
+    async def call(self, model: str, prompt: str, *, off: frozenset[str] = frozenset(), **parameters: Any) -> Any:
+        """A stream with one request on it. `off`: the flags that are false."""
+        call = self._stub.ModelStreamInfer(timeout=CALL_TIMEOUT_S)
+        await call.write(infer_request(model, prompt, parameters, off))
+        await call.done_writing()
+        return call
+
+    async def ask(self, model: str, prompt: str, *, off: frozenset[str] = frozenset(), **parameters: Any) -> Reply:
+        """The whole answer to one request."""
+        return await reply_of(await self.call(model, prompt, off=off, **parameters))
+
+
+async def reply_of(call: Any) -> Reply:
+    """What comes on a stream from now on."""
+    reply = Reply()
+    while (message := await call.read()) is not grpc.aio.EOF:
+        if message.error_message:
+            return Reply(reply.pieces, error=message.error_message)
+        reply = extended(reply, message.infer_response)
+    return reply
+
+
+def infer_request(model: str, prompt: str, parameters: dict[str, Any], off: frozenset[str]) -> Any:
+    request = service_pb2.ModelInferRequest(model_name=model)
+    for name, text in (("text_input", prompt), ("sampling_parameters", json.dumps(parameters))):
+        raw = text.encode()
+        add(request, name, "BYTES", struct.pack("<I", len(raw)) + raw)
+    for name in FLAGS:
+        add(request, name, "BOOL", b"\x00" if name in off else b"\x01")
+    return request
+
+
+def add(request: Any, name: str, datatype: str, raw: bytes) -> None:
+    request.inputs.append(service_pb2.ModelInferRequest.InferInputTensor(name=name, datatype=datatype, shape=[1]))
+    request.raw_input_contents.append(raw)
+
+
+def extended(reply: Reply, response: Any) -> Reply:
+    found = {tensor.name: raw for tensor, raw in zip(response.outputs, response.raw_output_contents, strict=True)}
+    if not found:
+        return reply
+    return Reply(
+        pieces=(*reply.pieces, found["text_output"][4:].decode()),
+        input_tokens=struct.unpack("<I", found["num_input_tokens"])[0],
+        output_tokens=reply.output_tokens + struct.unpack("<I", found["num_output_tokens"])[0],
+        finish_reason=found["finish_reason"][4:].decode(),
+    )
