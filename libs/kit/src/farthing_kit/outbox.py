@@ -35,7 +35,7 @@ MAX_RECORD_BYTES: Final = 512 * 1024
 MAX_BATCH: Final = 128
 MAX_BATCH_BYTES: Final = 256 * 1024
 # Nobody waits for a record once it is in the journal; the books are this much later.
-GATHER_S: Final = 0.01
+GATHER_S: Final = 0.05
 PUBLISH_TIMEOUT_S: Final = 2.0
 BACKOFF_S: Final = (0.05, 2.0)
 FLUSH_TIMEOUT_S: Final = 5.0

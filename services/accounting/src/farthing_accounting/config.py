@@ -51,7 +51,7 @@ class AccountingSettings(ServiceSettings):
     usage_max_bytes: int = setting(512 * 1024 * 1024, doc="size of the stream USAGE; full, it refuses", min=1024 * 1024)
     usage_replicas: int = setting(1, doc="copies of the stream USAGE: 3 on a NATS cluster", min=1, max=5)
     fold_batch: int = setting(256, doc="usage events that are booked in one commit, at most", min=1, max=4_096)
-    fold_wait_ms: int = setting(20, doc="how long a batch waits for more events after its first", min=1, max=1_000)
+    fold_wait_ms: int = setting(50, doc="how long a batch waits for more events after its first", min=1, max=1_000)
 
     start_wait_ms: int = setting(30_000, doc="how long a start waits for Redis, PostgreSQL and NATS to be there", min=0)
     watch_interval_ms: int = setting(
