@@ -16,6 +16,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,7 @@ SHARED_MEMORY = Path("/dev/shm")
 LIFELINE_FD = "FARTHING_TRITON_LIFELINE_FD"  # farthing_triton/lifeline.py reads it
 TRITON_STOPS_AFTER_S = 6
 STOP_AFTER_S = 8.5
+PORT_FREE_WITHIN_S = 3.0
 PR_SET_PDEATHSIG = 1
 
 
@@ -150,19 +152,30 @@ def sweep() -> None:
 
 
 def check_port(options: Options) -> None:
-    """Refuse a port that is taken: Triton would say so only after it has loaded its models."""
+    """Refuse a port that is taken: Triton would say so only after loading its models. One that was killed just now may
+    need a moment to let go."""
     for port in filter(None, (options.grpc_port, options.metrics_port)):
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind((options.host, port))
-            except OSError as error:
-                sys.exit(f"triton: port {port} of {options.host} cannot be had: {error.strerror}; choose another")
+        give_up = time.monotonic() + PORT_FREE_WITHIN_S
+        while (cause := taken(options.host, port)) and time.monotonic() < give_up:
+            time.sleep(0.05)
+        if cause:
+            sys.exit(f"triton: port {port} of {options.host} cannot be had: {cause}; choose another")
+
+
+def taken(host: str, port: int) -> str:
+    """Why a port cannot be had; empty when it can."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            return error.strerror or type(error).__name__
+    return ""
 
 
 def die_with_parent() -> None:
-    """Runs in the new process before Triton: if this one is killed, Triton is told to stop."""
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    """Runs in the new process before Triton: if this one is killed, so is Triton, and a next one can have its port."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def supervise(argv: list[str], env: dict[str, str]) -> int:
