@@ -210,7 +210,7 @@ class Inference(inference_rpc.InferenceServiceServicer):
     async def ListPools(self, request: Any, context: Any) -> inference.ListPoolsResponse:
         self._script.enter("ListPools")
         models = [
-            inference.PoolModel(name=model.name, tier=tier_to_message(model.tier), weights=model.weights,
+            inference.PoolModel(name=model.name, tier=tier_to_message(model.tier), weights=model.weights, ready=True,
                                 quantization=model.quantization, context_tokens=model.context_tokens)
             for model in MODELS
         ]  # fmt: skip

@@ -184,3 +184,10 @@ def test_counts_match_what_began_and_did_not_end(steps: list[bool]) -> None:
     statuses = made.pools()
     assert sum(status.in_flight for status in statuses) == len(running)
     assert all(status.in_flight <= status.spec.max_in_flight * len(status.spec.servers) for status in statuses)
+
+
+def test_a_status_names_the_models_that_a_healthy_server_has_loaded() -> None:
+    made = fleet(pool("p", A, B, models=(model("echo"), model("small"))))
+    made.answered(A, frozenset({"echo"}))
+    made.answered(B, frozenset())
+    assert made.status("p").ready_models == {"echo"}

@@ -125,17 +125,18 @@ def _pool(status: PoolStatus) -> pb.Pool:
         accelerator=spec.accelerator,
         market=_MARKETS[spec.market],
         price_per_hour=money_to_message(spec.price_per_hour),
-        models=[_model(model) for model in spec.models],
+        models=[_model(model, model.name in status.ready_models) for model in spec.models],
         state=_STATES[status.state],
         in_flight=status.in_flight,
     )
 
 
-def _model(spec: ModelSpec) -> pb.PoolModel:
+def _model(spec: ModelSpec, ready: bool) -> pb.PoolModel:
     return pb.PoolModel(
         name=spec.name,
         tier=_TIERS[spec.tier],
         weights=spec.weights,
         quantization=spec.quantization,
         context_tokens=spec.context_tokens,
+        ready=ready,
     )

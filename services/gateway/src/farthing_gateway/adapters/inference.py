@@ -35,5 +35,5 @@ def _model(model: pb.PoolModel, pool: pb.Pool) -> ServedModel:
         weights=model.weights,
         quantization=model.quantization,
         context_tokens=model.context_tokens,
-        available=pool.state == pb.PoolState.POOL_STATE_ACTIVE,
+        available=model.ready and pool.state == pb.PoolState.POOL_STATE_ACTIVE,
     )

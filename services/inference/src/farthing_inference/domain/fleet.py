@@ -173,4 +173,6 @@ class Fleet:
 
 
 def _status(pool: _Pool) -> PoolStatus:
-    return PoolStatus(pool.spec, pool.state, pool.in_flight, pool.servers_up)
+    loaded = {name for server in pool.servers.values() if server.health.up for name in server.health.ready_models}
+    ready = frozenset(model.name for model in pool.spec.models if model.triton_model in loaded)
+    return PoolStatus(pool.spec, pool.state, pool.in_flight, pool.servers_up, ready)

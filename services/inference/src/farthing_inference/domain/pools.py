@@ -100,3 +100,4 @@ class PoolStatus:
     state: PoolState
     in_flight: int
     servers_up: int
+    ready_models: frozenset[str] = frozenset()

@@ -102,6 +102,7 @@ def _options(limits: Limits, password: str | None) -> dict[str, Any]:
     }
     options: dict[str, Any] = {
         "autocommit": True,
+        "client_encoding": "utf8",  # a database made without an encoding would hand out bytes
         "connect_timeout": max(1, int(limits.connect_s)),
         "tcp_user_timeout": int(limits.transaction_s * 1000),
         "application_name": "farthing-accounting",
