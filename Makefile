@@ -59,12 +59,12 @@ triton: ## Make the local Triton runtime (its own environment and language model
 	@if [ -f deploy/config/triton/install.py ]; then $(BIN)/python deploy/config/triton/install.py; fi
 
 # PYTHON=/path/to/python3.12 chooses another one.
-PYTHON ?= $(firstword $(foreach python,python3 python3.13 python3.12 python3.11,$(if $(filter ok,$(call version_of,$(python))),$(python))) python3)
-version_of = $(shell $(1) -c 'import sys; print("ok" if (3, 11) <= sys.version_info[:2] <= (3, 13) else sys.version.split()[0])' 2>/dev/null || echo missing)
+PYTHON ?= $(firstword $(foreach python,python3 python3.12 python3.11,$(if $(filter ok,$(call version_of,$(python))),$(python))) python3)
+version_of = $(shell $(1) -c 'import sys; print("ok" if (3, 11) <= sys.version_info[:2] <= (3, 12) else sys.version.split()[0])' 2>/dev/null || echo missing)
 
 $(BIN)/python:
 	@[ "$$(uname -s)" = Linux ] || { echo "setup: the servers are Linux programs; on $$(uname -s) use a Linux container" >&2; exit 1; }
-	@[ "$(call version_of,$(PYTHON))" = ok ] || { echo "setup: Python 3.11, 3.12 or 3.13 is needed, $(PYTHON) is $(call version_of,$(PYTHON)); choose one with: make setup PYTHON=/path/to/python3.12" >&2; exit 1; }
+	@[ "$(call version_of,$(PYTHON))" = ok ] || { echo "setup: Python 3.11 or 3.12 is needed (for later ones, numpy 1.26, which Triton needs, is not built), $(PYTHON) is $(call version_of,$(PYTHON)); choose one with: make setup PYTHON=/path/to/python3.12" >&2; exit 1; }
 	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { echo "setup: $(PYTHON) cannot make environments; install its venv package (Debian: apt-get install python3-venv)" >&2; exit 1; }
 	@echo "setup: making $(VENV) with $$($(PYTHON) --version)"
 	@$(PYTHON) -m venv --clear $(VENV)
