@@ -7,6 +7,7 @@ Needs only the standard library. Makes BUILD/triton (environment and backend) an
 
 import argparse
 import hashlib
+import os
 import platform
 import shutil
 import subprocess
@@ -20,6 +21,8 @@ ROOT = HERE.parents[2]
 LOCK = HERE / "requirements.lock"
 BACKEND_FILES = ("libtriton_python.so", "triton_python_backend_utils.py")
 STEP_TIMEOUT_S = 1800
+PYTHONS = ("3.12", "3.11")  # numpy 1.26 has no wheels for later ones, and Triton's backend no use for numpy 2
+MIN_GLIBC = (2, 35)
 
 
 def fail(line: str) -> None:
@@ -31,11 +34,24 @@ def check_platform() -> None:
     """Refuse what the packages have no programs for."""
     if sys.platform != "linux" or platform.machine() != "x86_64":
         fail(f"the server is a Linux x86-64 program; this is {sys.platform} {platform.machine()}")
-    if not (3, 11) <= sys.version_info[:2] <= (3, 12):
-        fail(f"its Python backend needs numpy 1.26, so Python 3.11 or 3.12; this is {platform.python_version()}")
+    library, version = platform.libc_ver()
+    if library != "glibc" or tuple(int(part) for part in version.split(".")[:2]) < MIN_GLIBC:
+        wanted = ".".join(map(str, MIN_GLIBC))
+        fail(f"the server needs glibc {wanted} or later; this is {library or 'another C library'} {version}")
     if not libpython().exists():
         version = f"{sys.version_info.major}.{sys.version_info.minor}"
         fail(f"{libpython()} is missing, which the Python backend loads; Debian: apt-get install libpython{version}")
+
+
+def use_a_python_that_fits() -> None:
+    """Start again with another Python of this machine, where this one is too new for the packages."""
+    if f"{sys.version_info.major}.{sys.version_info.minor}" in PYTHONS:
+        return
+    for version in PYTHONS:
+        found = shutil.which(f"python{version}")
+        if found and subprocess.run([found, "-c", "import venv"], check=False, capture_output=True).returncode == 0:
+            os.execv(found, [found, *sys.argv])
+    fail(f"its Python backend needs numpy 1.26, so Python 3.11 or 3.12 beside this {platform.python_version()}")
 
 
 def libpython() -> Path:
@@ -111,6 +127,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--build-dir", type=Path, default=ROOT / "build")
     build: Path = parser.parse_args().build_dir.absolute()
+    use_a_python_that_fits()
     check_platform()
     make_environment(build / "triton")
     python = build / "triton" / ".venv" / "bin" / "python"

@@ -95,9 +95,9 @@ def environment(options: Options, packages: Path) -> dict[str, str]:
     inherited: Mapping[str, str] = os.environ
     libraries = [str(packages.parents[1]), str(packages / "nvidia_pytriton.libs"), *libpython_folders(options.build)]
     return {
-        # Threads of llama.cpp that wait sleep instead of spinning: alone that costs nothing, and beside other programs
-        # on the same cores it makes answers 10 times as fast (README.md).
-        "OMP_WAIT_POLICY": "passive",
+        # Threads of llama.cpp wait for each other many times per token. Spinning for long is a little faster alone, and
+        # 5 times slower beside one other busy program; sleeping at once is 2 times slower alone (README.md).
+        "GOMP_SPINCOUNT": "500",
         **{name: value for name, value in inherited.items() if name not in ("PYTHONHOME", "PYTHONPATH")},
         "LD_LIBRARY_PATH": ":".join([*libraries, inherited.get("LD_LIBRARY_PATH", "")]).rstrip(":"),
         "PATH": f"{options.build / 'triton' / '.venv' / 'bin'}:{inherited.get('PATH', '')}",
@@ -122,6 +122,10 @@ def check(options: Options) -> None:
             sys.exit(f"triton: there is no model {model!r}; there are {', '.join(known)}")
     if not (options.build / "triton" / "made-from").exists():
         sys.exit(f"triton: {options.build / 'triton'} is not there; make it: python deploy/config/triton/install.py")
+    try:
+        ctypes.CDLL("libgomp.so.1")
+    except OSError:
+        sys.exit("triton: libgomp.so.1 is missing, which llama.cpp loads; Debian: apt-get install libgomp1")
 
 
 def parse(words: Sequence[str] | None = None) -> Options:
