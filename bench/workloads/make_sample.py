@@ -40,9 +40,9 @@ class Tenant:
 
 
 TENANTS = (
-    Tenant("lantern", "search", ("web", "mobile"), ("natural_qa", "trivia_qa", "commonsense_qa"), 140, 32, 0.5),
-    Tenant("abacus", "tutoring", ("grade-school",), ("gsm8k", "math"), 75, 48, 0.25),
-    Tenant("foundry", "devtools", ("ci-bot", "editor"), ("mbpp",), 70, 48, 0.25),
+    Tenant("lantern", "search", ("web", "mobile"), ("natural_qa", "trivia_qa", "commonsense_qa"), 140, 96, 0.5),
+    Tenant("abacus", "tutoring", ("grade-school",), ("gsm8k", "math"), 75, 96, 0.25),
+    Tenant("foundry", "devtools", ("ci-bot", "editor"), ("mbpp",), 70, 96, 0.25),
 )
 
 
