@@ -31,9 +31,11 @@ def test_a_second_mesh_is_refused(folder: StateFolder) -> None:
 
 
 def test_the_lock_is_free_after_use(folder: StateFolder) -> None:
+    held = []
     for _ in range(2):
         with folder.lock():
-            pass
+            held.append(True)
+    assert held == [True, True]
 
 
 def test_a_folder_of_another_program_is_left_alone(tmp_path: Path) -> None:

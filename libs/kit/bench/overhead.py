@@ -1,6 +1,6 @@
 """What the kit costs a call: bare grpc.aio echo against the same echo with kit server and kit client, in one run.
 
-    python libs/kit/bench/overhead.py [--seconds 3] [--rounds 5] [--write]
+    python -m libs.kit.bench.overhead [--seconds 3] [--rounds 5] [--write]
 
 Every variant has its server in a process of its own, and the rounds are interleaved, so that a busy machine hits all of
 them alike. Compare the ratios, not the milliseconds.
@@ -12,13 +12,10 @@ import argparse
 import asyncio
 import json
 import os
-import platform
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +23,7 @@ import grpc
 import grpc.aio
 from google.protobuf.wrappers_pb2 import StringValue
 
+from bench import results
 from farthing_kit import client, telemetry
 from farthing_kit.context import ContextSigner
 from farthing_kit.local.collector import Collector
@@ -45,7 +43,7 @@ NOTES = (
     "receiver of spans share the machine. kit_traced records and sends every span of both sides. On a machine that "
     "does other work, p10 tells what a call costs when nothing interferes."
 )
-RESULT = Path(__file__).parents[3] / "bench" / "results" / "kit_overhead.json"
+ROOT = Path(__file__).parents[3]
 
 
 def telemetry_of(variant: str) -> Telemetry:
@@ -147,8 +145,8 @@ async def run(seconds: float, rounds: int, write: bool) -> None:
     try:
         children.append((await sink.start()).process)
         for variant, port in ports.items():
-            argv = [sys.executable, __file__, "--serve", variant, "--port", str(port)]
-            children.append(await ChildProcess(Spec(variant, argv, log)).start(tcp_open(port)))
+            argv = [sys.executable, "-m", "libs.kit.bench.overhead", "--serve", variant, "--port", str(port)]
+            children.append(await ChildProcess(Spec(variant, argv, log, cwd=ROOT)).start(tcp_open(port)))
         found = await measure(ports, seconds, rounds)
     finally:
         for child in children:
@@ -157,28 +155,16 @@ async def run(seconds: float, rounds: int, write: bool) -> None:
 
 
 def report(found: dict[str, float], write: bool) -> None:
-    commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False).stdout.strip()
-    result = {
-        "bench": "kit_overhead",
-        "commit": commit,
-        "date": datetime.now(UTC).date().isoformat(),
-        "machine": f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}",
-        "seed": 0,
-        "figures": found,
-        "notes": NOTES,
-    }
-    text = json.dumps(result, indent=2)
-    print(text)
+    print(json.dumps(found, indent=2))
     if write:
-        RESULT.parent.mkdir(parents=True, exist_ok=True)
-        RESULT.write_text(text + "\n")
+        results.write("kit_overhead", found, seed=0, notes=NOTES)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--seconds", type=float, default=3.0, help="a variant takes in each round")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--write", action="store_true", help=f"write {RESULT.name}")
+    parser.add_argument("--write", action="store_true", help="write bench/results/kit_overhead.json")
     parser.add_argument("--serve", choices=VARIANTS, help=argparse.SUPPRESS)
     parser.add_argument("--port", type=int, help=argparse.SUPPRESS)
     args = parser.parse_args()

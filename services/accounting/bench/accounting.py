@@ -1,6 +1,6 @@
 """What accounting costs a request, and how fast it books.
 
-    python services/accounting/bench/accounting.py [--reservations 2000] [--events 20000] [--write]
+    python -m services.accounting.bench.accounting [--reservations 2000] [--events 20000] [--write]
 
 `script` is the Lua alone against Redis, `use_case` the whole of Reserve without gRPC, `call` as the gateway makes it,
 to the service in a process of its own, next to `health`, the cheapest call of a kit server; the reservations fit into
@@ -14,10 +14,8 @@ import argparse
 import asyncio
 import json
 import os
-import platform
 import signal
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -32,6 +30,7 @@ import nats
 import psycopg
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from bench import results
 from farthing.accounting.v1 import admission_service_pb2 as admission_pb
 from farthing.accounting.v1 import budget_service_pb2 as budget_pb
 from farthing.accounting.v1.admission_service_pb2_grpc import AdmissionServiceStub
@@ -286,21 +285,7 @@ async def run(folder: Path, reservations: int, events: int, write: bool) -> None
         figures |= await folding(mesh, events, tenant)
     print(json.dumps(figures, indent=2))
     if write:
-        save(figures)
-
-
-def save(figures: dict[str, float]) -> None:
-    commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False).stdout.strip()
-    result = {
-        "bench": "accounting",
-        "commit": commit,
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, {platform.system()} {platform.release()}",
-        "seed": 0,
-        "figures": figures,
-        "notes": NOTES,
-    }
-    RESULT.write_text(json.dumps(result, indent=2) + "\n")
+        results.write("accounting", figures, seed=0, notes=NOTES)
 
 
 def main() -> None:
