@@ -10,7 +10,7 @@ from farthing.type.v1 import model_pb2
 from farthing_classifier.app import Analyzer
 from farthing_classifier.domain.analysis import Analysis, Flags, Task
 from farthing_classifier.domain.prompt import Message, Role
-from farthing_kit.errors import InvalidArgument
+from farthing_kit.errors import InvalidArgument, Unavailable
 
 NAME: Final = "farthing.classifier.v1.ClassifierService"
 
@@ -36,6 +36,9 @@ class ClassifierHandler(ClassifierServiceServicer):
     async def Analyze(self, request: pb.AnalyzeRequest, context: Any) -> pb.AnalyzeResponse:
         messages = [_message(index, message) for index, message in enumerate(request.messages)]
         return _response(await self._analyzer.analyze(messages), request.omit_embedding)
+
+    async def Judge(self, request: pb.JudgeRequest, context: Any) -> pb.JudgeResponse:
+        raise Unavailable("no judge is loaded")
 
     async def GetModelInfo(self, request: pb.GetModelInfoRequest, context: Any) -> pb.GetModelInfoResponse:
         model = self._analyzer.model
