@@ -1,4 +1,4 @@
-"""From a tier's score (log-odds) to the probability of an acceptable answer: strictly increasing, linear between knots."""
+"""From a tier's score (log-odds) to the probability of an acceptable answer: rising, and linear between knots."""
 
 from __future__ import annotations
 
