@@ -22,7 +22,7 @@ from farthing_accounting.domain.principal import Principal, is_name
 from farthing_accounting.domain.reports import CostRow, GroupBy, dearest_first, group_name, total
 from farthing_accounting.domain.reservations import body_digest, estimate_of
 from farthing_accounting.domain.scopes import Scope, ScopeKind, scopes_of
-from farthing_accounting.domain.usage import UsageEvent
+from farthing_accounting.domain.usage import SupersededCall, UsageEvent
 from farthing_accounting.domain.vocabulary import CacheLevel, FinishReason, Task, Tier
 from farthing_accounting.domain.windows import Window, period_of
 from farthing_kit.money import NanoUsd, UnitPrices, cost
@@ -243,6 +243,24 @@ def test_a_cost_beyond_the_ledger_cannot_be_booked() -> None:
         book(event(usage=TokenUsage(output=10**9), quote=huge))
 
 
+@given(USAGES, USAGES, PRICES, PRICES)
+def test_the_calls_of_a_cascade_cost_their_sum_against_one_answer(
+    first: TokenUsage, second: TokenUsage, prices: UnitPrices, dear: UnitPrices
+) -> None:
+    quote = QUOTE.__class__(1, "m", prices, "l", dear)
+    earlier = book(event("q1", usage=first, counterfactual_usage=first, quote=quote))
+    superseded = SupersededCall("q1", earlier.counterfactual_usage)
+    later = book(event("q1-2", usage=second, counterfactual_usage=second, quote=quote, superseded=superseded))
+    assert earlier.cost + later.cost == cost(first, prices) + cost(second, prices)
+    assert earlier.counterfactual_cost + later.counterfactual_cost == cost(later.counterfactual_usage, dear)
+    assert sum(entry.amount for entry in later.entries) == 0
+
+
+def test_an_event_cannot_supersede_itself() -> None:
+    with pytest.raises(Unbookable):
+        book(event("q1", superseded=SupersededCall("q1", TokenUsage())))
+
+
 def test_an_event_without_a_pool_is_charged_to_an_unknown_one() -> None:
     assert book(event(pool="")).entries[1].account == "pool:unknown"
 
@@ -266,6 +284,8 @@ def test_the_digest_of_an_event_depends_on_all_of_it_and_on_no_order() -> None:
         {"counterfactual_usage": TokenUsage(output=1)},
         {"quote": replace(QUOTE, counterfactual_prices=SMALL)},
         {"request_id": "q2"},
+        {"superseded": SupersededCall("q0", TokenUsage())},
+        {"superseded": SupersededCall("q0", TokenUsage(output=1))},
     ]
     assert len({one.digest(), *(event(**change).digest() for change in changes)}) == len(changes) + 1
 
@@ -302,6 +322,6 @@ def test_every_field_of_an_event_is_in_its_digest() -> None:
     known = {field.name for field in fields(UsageEvent)}
     names = (
         "cache_level counterfactual_usage end_time finish_reason pool principal quantization quote request_id "
-        "reservation_id tags task tier usage"
+        "reservation_id superseded tags task tier usage"
     )
     assert known == set(names.split())

@@ -8,12 +8,14 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import given
 
-from farthing.accounting.v1.usage_event_pb2 import UsageEvent
+from farthing.accounting.v1.usage_event_pb2 import SupersededCall, UsageEvent
 from farthing.type.v1.money_pb2 import Money
 from farthing.type.v1.usage_pb2 import Quote, TokenUsage
 from farthing_accounting.adapters.nats.events import Unreadable, event_from
+from farthing_accounting.domain.usage import SupersededCall as Superseded
 from farthing_accounting.domain.vocabulary import CacheLevel, Task
 from farthing_kit.money import UnitPrices
+from farthing_kit.usage import TokenUsage as Usage
 from farthing_kit.wire import prices_to_message
 from services.accounting.tests.client import usage_event
 
@@ -39,6 +41,13 @@ def test_every_field_arrives() -> None:
     assert event.end_time.tzinfo is not None
 
 
+def test_the_call_that_a_cascade_superseded_arrives() -> None:
+    superseded = SupersededCall(request_id="q1", counterfactual_usage=TokenUsage(output_tokens=7))
+    message = usage_event("q1-2", QUOTE, superseded=superseded)
+    assert event_from(message.SerializeToString()).superseded == Superseded("q1", Usage(output=7))
+    assert event_from(usage_event("q1", QUOTE).SerializeToString()).superseded is None
+
+
 def test_a_word_of_a_later_release_is_booked_without_it() -> None:
     event = event_from(wrong(lambda e: setattr(e, "task", 99)).SerializeToString())
     assert event.task is Task.UNSPECIFIED
@@ -58,6 +67,14 @@ def test_a_word_of_a_later_release_is_booked_without_it() -> None:
         (lambda e: e.counterfactual_usage.CopyFrom(TokenUsage(output_tokens=-1)), "counterfactual_usage"),
         (lambda e: e.quote.prices.output.CopyFrom(Money(currency_code="EUR")), "quote.prices.output.currency_code"),
         (lambda e: e.quote.prices.output.CopyFrom(Money(nano_units=-1)), "quote.prices"),
+        (lambda e: e.superseded.SetInParent(), "superseded.request_id"),
+        (lambda e: setattr(e.superseded, "request_id", CANARY * 20), "superseded.request_id"),
+        (
+            lambda e: e.superseded.CopyFrom(
+                SupersededCall(request_id="q0", counterfactual_usage=TokenUsage(output_tokens=-1))
+            ),
+            "superseded.counterfactual_usage",
+        ),
         (lambda e: setattr(e.quote, "model", ""), "quote.model"),
         (lambda e: setattr(e.quote, "price_version", -1), "quote.price_version"),
         (lambda e: e.tags.update({CANARY: "x" * 300}), "tags"),

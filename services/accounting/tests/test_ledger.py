@@ -17,9 +17,10 @@ from farthing_accounting.adapters.postgres.prices import PostgresPrices
 from farthing_accounting.adapters.postgres.unsettled import PostgresUnsettled
 from farthing_accounting.domain.budgets import Counter
 from farthing_accounting.domain.ledger import Entry, book
+from farthing_accounting.domain.reports import GroupBy, ReportQuery
 from farthing_accounting.domain.reservations import Settlement, Spent
 from farthing_accounting.domain.scopes import Scope, ScopeKind
-from farthing_accounting.domain.usage import UsageEvent
+from farthing_accounting.domain.usage import SupersededCall, UsageEvent
 from farthing_accounting.domain.vocabulary import Tier
 from farthing_accounting.domain.windows import Window, period_of
 from farthing_accounting.ports import Posted, PostedState, Unpostable
@@ -187,6 +188,46 @@ async def test_right_books_have_no_violation(ledger: PostgresLedger) -> None:
     assert found.violations == ()
     assert (found.transactions, found.usage_events) == (5, 5)
     assert found.ledger_total == found.usage_total > 0
+
+
+def escalated(request_id: str = "q1-2", **changes: Any) -> UsageEvent:
+    """The second call of a cascade whose first was q1 with the tokens of `event`."""
+    values: dict[str, Any] = {"superseded": SupersededCall("q1", event().counterfactual_usage), "tier": Tier.LARGE}
+    return event(request_id, **{**values, **changes})
+
+
+async def test_a_cascade_is_one_request_of_two_calls(ledger: PostgresLedger) -> None:
+    short = TokenUsage(fresh_input=1_000, output=100)
+    assert (
+        await states(ledger, escalated(usage=short, counterfactual_usage=short), event("q1"))
+        == [PostedState.BOOKED] * 2
+    )
+    found = await ledger.verify()
+    assert (found.usage_events, found.usage_total, found.violations) == (2, COST + 110_000, ())
+    (row,) = await ledger.costs(ReportQuery(GroupBy.NOTHING))
+    assert (row.requests, row.cost, row.counterfactual_cost) == (1, COST + 110_000, 990_000)
+    by_tier = {row.group: row for row in await ledger.costs(ReportQuery(GroupBy.TIER))}
+    assert (by_tier["SMALL"].requests, by_tier["LARGE"].requests) == (1, 0)
+    assert by_tier["LARGE"].counterfactual_cost == 990_000 - COUNTERFACTUAL
+
+
+async def test_a_call_that_was_superseded_may_be_booked_last(ledger: PostgresLedger) -> None:
+    await post(ledger, escalated())
+    assert (await ledger.verify()).violations == ()
+    await post(ledger, event("q1"))
+    assert (await ledger.verify()).violations == ()
+
+
+async def test_what_was_superseded_must_be_what_was_booked(database: Database, ledger: PostgresLedger) -> None:
+    await post(ledger, event("q1"), escalated(superseded=SupersededCall("q1", TokenUsage(output=9))))
+    (words,) = (await ledger.verify()).violations
+    assert "usage event q1-2 supersedes q1" in words
+
+
+async def test_a_call_is_superseded_once(ledger: PostgresLedger) -> None:
+    await post(ledger, event("q1"), escalated(), escalated("q1-3"))
+    (words,) = (await ledger.verify()).violations
+    assert "2 usage events supersede q1" in words
 
 
 FORGERIES = {

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, NewType
 
+from farthing_accounting.domain.pricing import Quote
 from farthing_accounting.domain.usage import UsageEvent
 from farthing_accounting.domain.vocabulary import CacheLevel
 from farthing_kit.money import NanoUsd, cost
@@ -32,7 +33,8 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Booking:
-    """One event with what it cost, what it would have cost, and its entries, which sum to zero."""
+    """One event with what it cost, what it would have cost (less what was booked so for a call that it supersedes), and
+    its entries, which sum to zero."""
 
     event: UsageEvent
     cost: NanoUsd
@@ -88,7 +90,20 @@ def book(event: UsageEvent) -> Booking:
     avoidable = cost(compared, event.quote.counterfactual_prices)
     if max(charged, avoidable) > MAX_AMOUNT:
         raise Unbookable("the cost does not fit into the ledger")
-    return _booking(event, charged, compared, avoidable)
+    return _booking(event, charged, compared, NanoUsd(avoidable - _counted_before(event, event.quote)))
+
+
+def _counted_before(event: UsageEvent, quote: Quote) -> NanoUsd:
+    """The counterfactual of the call that this one supersedes. Without the mesh there would have been one answer, so
+    that call's counterfactual is taken back; this one's is negative where its answer is shorter."""
+    if event.superseded is None:
+        return NanoUsd(0)
+    if event.superseded.request_id == event.request_id:
+        raise Unbookable("the event supersedes itself")
+    before = cost(event.superseded.counterfactual_usage, quote.counterfactual_prices)
+    if before > MAX_AMOUNT:
+        raise Unbookable("the cost does not fit into the ledger")
+    return before
 
 
 def _compared(event: UsageEvent) -> TokenUsage:

@@ -22,8 +22,18 @@ MAX_TAG_VALUE_CHARS: Final = 256
 
 
 @dataclass(frozen=True, slots=True)
+class SupersededCall:
+    """A call of a cascade whose answer was not good enough: under which id it is booked, and the counterfactual tokens
+    that were booked for it, which count no more."""
+
+    request_id: str
+    counterfactual_usage: TokenUsage
+
+
+@dataclass(frozen=True, slots=True)
 class UsageEvent:
-    """One request, booked under its id. A cached answer used no tokens; what it spared is `counterfactual_usage`."""
+    """One call of a model, booked under its id. A cached answer used no tokens; what it spared is
+    `counterfactual_usage`. The request of the caller is this call's, or the one that it supersedes."""
 
     request_id: str
     principal: Principal
@@ -39,11 +49,12 @@ class UsageEvent:
     quantization: str = ""
     finish_reason: FinishReason = FinishReason.UNSPECIFIED
     tags: dict[str, str] = field(default_factory=dict)
+    superseded: SupersededCall | None = None
 
     def digest(self) -> bytes:
         """The same for the same event however it was serialised: tells two bodies under one request id apart."""
         principal = self.principal
-        body = (
+        body: tuple[object, ...] = (
             (self.request_id, self.reservation_id, self.end_time.isoformat()),
             (principal.org, principal.team, principal.user, principal.key_id),
             (int(self.cache_level), int(self.tier), int(self.task), int(self.finish_reason)),
@@ -53,6 +64,8 @@ class UsageEvent:
             _quoted(self.quote),
             sorted(self.tags.items()),
         )
+        if self.superseded is not None:  # last and only then: events of older releases keep their digest
+            body += ((self.superseded.request_id, _buckets(self.superseded.counterfactual_usage)),)
         return hashlib.sha256(json.dumps(body, separators=(",", ":")).encode()).digest()
 
 

@@ -10,9 +10,11 @@ from typing import Final, TypeVar
 from google.protobuf.message import DecodeError
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from farthing.accounting.v1.usage_event_pb2 import SupersededCall as SupersededMessage
 from farthing.accounting.v1.usage_event_pb2 import UsageEvent as EventMessage
 from farthing.type.v1.principal_pb2 import Principal as PrincipalMessage
 from farthing.type.v1.usage_pb2 import Quote as QuoteMessage
+from farthing.type.v1.usage_pb2 import TokenUsage as UsageMessage
 from farthing_accounting.domain.pricing import MAX_MODEL_CHARS, Quote
 from farthing_accounting.domain.principal import MAX_USER_CHARS, Principal, is_name
 from farthing_accounting.domain.usage import (
@@ -21,6 +23,7 @@ from farthing_accounting.domain.usage import (
     MAX_TAG_KEY_CHARS,
     MAX_TAG_VALUE_CHARS,
     MAX_TAGS,
+    SupersededCall,
     UsageEvent,
 )
 from farthing_accounting.domain.vocabulary import CacheLevel, FinishReason, Task, Tier
@@ -47,8 +50,8 @@ def event_from(data: bytes) -> UsageEvent:
         principal=_principal(message.principal),
         end_time=_moment("end_time", message.end_time),
         cache_level=_enum("cache_level", CacheLevel, message.cache_level),
-        usage=_usage("usage", message),
-        counterfactual_usage=_usage("counterfactual_usage", message),
+        usage=_usage("usage", message.usage),
+        counterfactual_usage=_usage("counterfactual_usage", message.counterfactual_usage),
         quote=_quote(message.quote) if message.HasField("quote") else None,
         reservation_id=_text("reservation_id", message.reservation_id, MAX_ID_CHARS),
         tier=_enum("tier", Tier, message.tier),
@@ -57,6 +60,14 @@ def event_from(data: bytes) -> UsageEvent:
         quantization=_text("quantization", message.quantization, MAX_ID_CHARS),
         finish_reason=_enum("finish_reason", FinishReason, message.finish_reason),
         tags=_tags(message.tags),
+        superseded=_superseded(message.superseded) if message.HasField("superseded") else None,
+    )
+
+
+def _superseded(message: SupersededMessage) -> SupersededCall:
+    return SupersededCall(
+        _text("superseded.request_id", message.request_id, MAX_ID_CHARS, least=1),
+        _usage("superseded.counterfactual_usage", message.counterfactual_usage),
     )
 
 
@@ -91,9 +102,9 @@ def _enum(field: str, kind: type[E], value: int) -> E:
         return kind(0)
 
 
-def _usage(field: str, message: EventMessage) -> TokenUsage:
+def _usage(field: str, message: UsageMessage) -> TokenUsage:
     try:
-        usage = usage_from_message(getattr(message, field), field)
+        usage = usage_from_message(message, field)
     except InvalidArgument:
         raise Unreadable(f"{field} has a negative count") from None
     if usage.total > MAX_EVENT_TOKENS:

@@ -27,8 +27,9 @@ _GROUPS: Final = {
     GroupBy.DAY: sql.SQL("to_char(end_time AT TIME ZONE 'UTC', 'YYYY-MM-DD')"),
     GroupBy.TAG: sql.SQL("coalesce(tags ->> %(tag_key)s, '')"),
 }
+# A call that supersedes another belongs to a request that is counted with that one.
 _COSTS: Final = sql.SQL("""
-SELECT {group}, count(*), count(*) FILTER (WHERE cache_level IN (2, 3, 4)),
+SELECT {group}, count(*) FILTER (WHERE superseded_request_id = ''), count(*) FILTER (WHERE cache_level IN (2, 3, 4)),
        sum(fresh_input)::bigint, sum(cache_read)::bigint, sum(cache_write)::bigint,
        sum(output)::bigint, sum(reasoning)::bigint, sum(cost)::bigint, sum(counterfactual_cost)::bigint
   FROM usage_events

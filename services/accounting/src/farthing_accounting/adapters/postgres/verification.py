@@ -49,9 +49,29 @@ _CHECKS: Final = (
     """,
     """
     SELECT format('usage event %s has a counterfactual cost of %s nano-dollars, its tokens and prices give %s',
-                  request_id, counterfactual_cost, cost_of(counterfactual_tokens, counterfactual_prices))
+                  request_id, counterfactual_cost, cost_of(counterfactual_tokens, counterfactual_prices)
+                                                   - cost_of(superseded_tokens, counterfactual_prices))
       FROM usage_events
      WHERE counterfactual_cost <> cost_of(counterfactual_tokens, counterfactual_prices)
+                                  - cost_of(superseded_tokens, counterfactual_prices)
+    """,
+    # What is taken back was booked before. The events of one request may be booked in either order, within seconds.
+    """
+    SELECT format('usage event %s supersedes %s, of which the same organisation has no such event',
+                  later.request_id, later.superseded_request_id)
+      FROM usage_events later JOIN transactions t USING (transaction_id)
+      LEFT JOIN usage_events u
+        ON u.request_id = later.superseded_request_id AND u.org = later.org
+       AND u.counterfactual_tokens = later.superseded_tokens
+     WHERE later.superseded_request_id <> '' AND u.request_id IS NULL
+       AND (t.create_time < now() - interval '1 hour'
+            OR EXISTS (SELECT FROM usage_events other WHERE other.request_id = later.superseded_request_id))
+    """,
+    """
+    SELECT format('%s usage events supersede %s: its counterfactual is taken back more than once',
+                  count(*), superseded_request_id)
+      FROM usage_events WHERE superseded_request_id <> ''
+     GROUP BY superseded_request_id HAVING count(*) > 1
     """,
     # The entries are those of the event.
     """
