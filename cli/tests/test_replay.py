@@ -11,7 +11,7 @@ from farthing_cli.replay import Arrivals, Load
 
 
 def read(path: Path, limit: int | None = None) -> list[replay.Recorded]:
-    return replay.read_requests(path, limit=limit, model="", no_cache=False)
+    return replay.read_requests(path, replay.Reading(limit=limit))
 
 
 def test_the_bundled_sample_has_enough_requests_tenants_and_repeats() -> None:
@@ -73,3 +73,26 @@ def test_quantiles_are_ranks() -> None:
     assert replay.quantile_ms(durations, 0.5) == 51
     assert replay.quantile_ms(durations, 0.99) == 100
     assert replay.quantile_ms([], 0.5) == 0
+
+
+def test_the_bundled_graded_file_has_both_parts_of_each_kind_and_can_be_graded() -> None:
+    graded = replay.bundled("mixed_graded")
+    parts = [replay.read_requests(graded, replay.Reading(part=part)) for part in ("learn", "test")]
+    assert [len(part) for part in parts] == [120, 120]
+    kinds = [{each.prompt.tags["feature"] for each in part} for part in parts]
+    assert kinds[0] == kinds[1]
+    assert all(each.expected is not None for part in parts for each in part)
+
+
+def test_a_line_whose_expectation_cannot_be_read_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "requests.jsonl"
+    path.write_text(json.dumps({"org": "acme", "prompt": "Hi", "expect": {"nmber": 3}}) + "\n")
+    with pytest.raises(CliError, match=r"requests.jsonl:1: .*expect"):
+        read(path)
+
+
+def test_a_part_that_no_line_has_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "requests.jsonl"
+    path.write_text(json.dumps({"org": "acme", "prompt": "Hi"}) + "\n")
+    with pytest.raises(CliError, match="'tset'"):
+        replay.read_requests(path, replay.Reading(part="tset"))

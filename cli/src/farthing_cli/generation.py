@@ -8,6 +8,8 @@ import grpc
 
 from farthing.gateway.v1 import gateway_service_pb2 as pb
 from farthing.gateway.v1 import gateway_service_pb2_grpc as pb_grpc
+from farthing.gateway.v1 import outcome_service_pb2 as outcome_pb
+from farthing.gateway.v1 import outcome_service_pb2_grpc as outcome_grpc
 from farthing.type.v1 import model_pb2
 
 Show = Callable[[str], None]
@@ -29,6 +31,7 @@ class Gateway:
 
     def __init__(self, channel: grpc.aio.Channel, api_key: str, timeout_s: float) -> None:
         self._stub = pb_grpc.GatewayServiceStub(channel)
+        self._outcomes = outcome_grpc.OutcomeServiceStub(channel)
         self._metadata = (("authorization", f"Bearer {api_key}"),)
         self._timeout_s = timeout_s
 
@@ -57,6 +60,12 @@ class Gateway:
         """The models that can be asked for."""
         response = await self._stub.ListModels(pb.ListModelsRequest(), metadata=self._metadata, timeout=self._timeout_s)
         return list(response.models)
+
+    async def report_outcome(self, request_id: str, *, acceptable: bool) -> None:
+        """Say whether an earlier answer was good enough. Raises FarthingError."""
+        outcome = outcome_pb.OUTCOME_ACCEPTABLE if acceptable else outcome_pb.OUTCOME_NOT_ACCEPTABLE
+        request = outcome_pb.ReportOutcomeRequest(request_id=request_id, outcome=outcome)
+        await self._outcomes.ReportOutcome(request, metadata=self._metadata, timeout=self._timeout_s)
 
 
 def tier_name(tier: model_pb2.Tier.ValueType) -> str:

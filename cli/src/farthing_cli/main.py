@@ -12,6 +12,7 @@ from farthing.gateway.v1 import gateway_service_pb2 as gateway_pb
 from farthing.type.v1 import model_pb2
 from farthing_cli import ask as asking
 from farthing_cli import check, replay, report, tenants, trace
+from farthing_cli import compare as comparing
 from farthing_cli.console import console
 from farthing_cli.errors import CliError
 from farthing_cli.mesh import DEFAULT_STATE, Mesh, find
@@ -116,8 +117,13 @@ def message(role: model_pb2.ChatRole.ValueType, text: str) -> model_pb2.ChatMess
 @click.option("--rate", type=click.FloatRange(0, min_open=True), default=1.0, help="With poisson: requests a second.")
 @click.option("--seed", type=int, default=0, help="With poisson: the seed of the arrivals.")
 @click.option("--limit", type=click.IntRange(1), help="Only the first N requests.")
+@click.option("--part", default="", help='Only lines whose "part" this is, such as "test" in the bundled graded file.')
+@click.option("--tier", type=click.Choice(sorted(TIERS)), help="Send every request to this tier.")
 @click.option("--model", default="", help="Send every request to this model.")
 @click.option("--no-cache", is_flag=True, help="Without caches.")
+@click.option("--graded", is_flag=True, help="The bundled questions whose answers are graded, instead of FILE.")
+@click.option("--compare", is_flag=True, help="Without caches, three times: always small, always large, and routed.")
+@click.option("--report-outcomes", is_flag=True, help="Tell the mesh which graded answers were right, to learn from.")
 @click.option("--timeout", "timeout_s", type=float, default=300.0, show_default=True, help="Seconds for each request.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object instead of text.")
 @click.pass_obj
@@ -130,15 +136,30 @@ def replay_command(
     rate: float,
     seed: int,
     limit: int | None,
+    part: str,
+    tier: str | None,
     model: str,
     no_cache: bool,
+    graded: bool,
+    compare: bool,
+    report_outcomes: bool,
     timeout_s: float,
     as_json: bool,
 ) -> None:
     """Send a file of requests; without FILE, the bundled sample. Exit code 1 when any of them failed."""
-    requests = replay.read_requests(file or replay.bundled_sample(), limit=limit, model=model, no_cache=no_cache)
+    source = file or (replay.bundled("mixed_graded") if graded or compare else replay.bundled_sample())
     load = replay.Load(concurrency, replay.Arrivals(arrivals), speed, rate, seed, timeout_s)
+    if compare:
+        if tier or model:
+            raise CliError("--compare chooses the tiers itself: leave --tier and --model out")
+        runs = complete(comparing.compare(find(state), source, limit, part, load, quiet=as_json))
+        comparing.show(runs, as_json=as_json)
+        raise SystemExit(int(any(run.outcome.failures for run in runs)))
+    named = TIERS[tier] if tier else model_pb2.TIER_UNSPECIFIED
+    requests = replay.read_requests(source, replay.Reading(limit, part, model, named, no_cache))
     outcome = complete(replay.replay(find(state), requests, load, quiet=as_json))
+    if report_outcomes:
+        complete(replay.report_outcomes(find(state), outcome))
     replay.show(outcome, as_json=as_json)
     if outcome.failures:
         raise SystemExit(1)

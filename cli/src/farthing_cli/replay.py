@@ -19,12 +19,14 @@ from farthing.type.v1 import model_pb2
 from farthing_cli.console import console
 from farthing_cli.errors import CliError
 from farthing_cli.generation import Answer, Gateway, cache_name, tier_name
+from farthing_cli.grading import Expected, expected, is_right
 from farthing_cli.mesh import Mesh
 from farthing_cli.money import dollars, share
 from farthing_kit.client import channel
 from farthing_kit.errors import FarthingError
 
 MAX_LINES = 1_000_000
+OUTCOME_TIMEOUT_S = 10.0
 LINE_EVERY = 20  # requests between two lines where there is no terminal
 
 
@@ -38,11 +40,12 @@ class Arrivals(StrEnum):
 
 @dataclass(frozen=True)
 class Recorded:
-    """One request of a file."""
+    """One request of a file, and what a right answer holds, where the file says so."""
 
     org: str
     prompt: pb.Prompt
     offset_s: float
+    expected: Expected | None = None
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,16 @@ class Load:
     timeout_s: float = 300.0
 
 
+@dataclass(frozen=True)
+class Grade:
+    """Whether the answer to a request was right, for files that say what a right answer holds."""
+
+    org: str
+    request_id: str
+    feature: str
+    right: bool
+
+
 @dataclass
 class Outcome:
     """What came of a replay so far."""
@@ -64,40 +77,62 @@ class Outcome:
     answers: list[Answer] = field(default_factory=list)
     failures: Counter[str] = field(default_factory=Counter)
     wall_s: float = 0.0
+    grades: list[Grade] = field(default_factory=list)
+
+
+def bundled(name: str) -> Path:
+    """A file of requests that ships with the command."""
+    return Path(str(resources.files("farthing_cli"))) / "samples" / f"{name}.jsonl"
 
 
 def bundled_sample() -> Path:
-    """The sample that ships with the command."""
-    return Path(str(resources.files("farthing_cli"))) / "samples" / "three_tenants.jsonl"
+    """The sample that is replayed when no file is named."""
+    return bundled("three_tenants")
 
 
-def read_requests(path: Path, *, limit: int | None, model: str, no_cache: bool) -> list[Recorded]:
+@dataclass(frozen=True)
+class Reading:
+    """How requests are taken from a file: which lines, and what is set on all of them."""
+
+    limit: int | None = None
+    part: str = ""  # only lines whose "part" this is
+    model: str = ""
+    tier: model_pb2.Tier.ValueType = model_pb2.TIER_UNSPECIFIED
+    no_cache: bool = False
+
+
+def read_requests(path: Path, reading: Reading) -> list[Recorded]:
     """The requests of a file; a line that is none of them is named."""
     try:
         lines = path.read_text(encoding="utf-8").splitlines()[:MAX_LINES]
     except (OSError, UnicodeDecodeError) as error:
         raise CliError(f"cannot read {path}: {error}") from None
-    found = [_request(path, number, line, model, no_cache) for number, line in enumerate(lines, 1) if line.strip()]
+    rows = [_request(path, number, line, reading) for number, line in enumerate(lines, 1) if line.strip()]
+    found = [request for request in rows if request is not None]
     if not found:
-        raise CliError(f"{path} holds no request")
-    return found[:limit]
+        raise CliError(f"{path} holds no request" + (f' whose "part" is {reading.part!r}' if reading.part else ""))
+    return found[: reading.limit]
 
 
-def _request(path: Path, number: int, line: str, model: str, no_cache: bool) -> Recorded:
+def _request(path: Path, number: int, line: str, reading: Reading) -> Recorded | None:
     try:
         row = json.loads(line)
+        if reading.part and row.get("part") != reading.part:
+            return None
         prompt = pb.Prompt(
             messages=[model_pb2.ChatMessage(role=model_pb2.CHAT_ROLE_USER, content=row["prompt"])],
             sampling=model_pb2.Sampling(max_output_tokens=int(row.get("max_output_tokens", 64))),
-            cache_control=pb.CacheControl(no_cache=no_cache, no_store=no_cache),
-            model=model,
+            cache_control=pb.CacheControl(no_cache=reading.no_cache, no_store=reading.no_cache),
+            model=reading.model,
+            tier=reading.tier,
             tags={"feature": row["feature"]} if row.get("feature") else {},
         )
-        return Recorded(row["org"], prompt, float(row.get("offset_ms", 0)) / 1000)
-    except (ValueError, KeyError, TypeError) as error:
+        wanted = expected(row["expect"]) if "expect" in row else None
+        return Recorded(row["org"], prompt, float(row.get("offset_ms", 0)) / 1000, wanted)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise CliError(
             f"{path}:{number}: not a request ({type(error).__name__}: {error}); a line is a JSON object with "
-            "org, prompt, and perhaps max_output_tokens, offset_ms, feature"
+            "org, prompt, and perhaps max_output_tokens, offset_ms, feature, part, expect"
         ) from None
 
 
@@ -111,7 +146,9 @@ async def replay(mesh: Mesh, requests: Sequence[Recorded], load: Load, *, quiet:
 
         async def send(request: Recorded) -> None:
             try:
-                outcome.answers.append(await gateways[request.org].ask(request.prompt))
+                answer = await gateways[request.org].ask(request.prompt)
+                outcome.answers.append(answer)
+                outcome.grades.extend(_graded(request, answer))
             except FarthingError as error:
                 outcome.failures[error.reason_name] += 1
             shown.update(_hits(outcome.answers), outcome.failures.total())
@@ -120,6 +157,12 @@ async def replay(mesh: Mesh, requests: Sequence[Recorded], load: Load, *, quiet:
         await _drive(requests, load, send)
         outcome.wall_s = time.perf_counter() - start
     return outcome
+
+
+def _graded(request: Recorded, answer: Answer) -> Iterator[Grade]:
+    if request.expected is not None:
+        right = is_right(answer.text, request.expected)
+        yield Grade(request.org, answer.decision.request_id, request.prompt.tags["feature"], right)
 
 
 class Shown:
@@ -190,6 +233,14 @@ def _schedule(requests: Sequence[Recorded], load: Load) -> Iterator[tuple[float,
         yield due_s, request
 
 
+async def report_outcomes(mesh: Mesh, outcome: Outcome) -> None:
+    """Tell the mesh which of its answers were right, for `farthing models recalibrate`."""
+    async with channel(mesh.require_gateway()) as opened:
+        for grade in outcome.grades:
+            gateway = Gateway(opened, mesh.api_key(grade.org), OUTCOME_TIMEOUT_S)
+            await gateway.report_outcome(grade.request_id, acceptable=grade.right)
+
+
 def _hits(answers: Sequence[Answer]) -> int:
     return sum(each.decision.cache_level != model_pb2.CACHE_LEVEL_NONE for each in answers)
 
@@ -212,7 +263,14 @@ def summary(outcome: Outcome) -> dict[str, object]:
         "first_token_p50_ms": quantile_ms([each.time_to_first_token_s for each in answers], 0.50),
         "cost_nano_usd": sum(each.final.cost.nano_units for each in answers),
         "counterfactual_cost_nano_usd": sum(each.final.counterfactual_cost.nano_units for each in answers),
+        "graded": len(outcome.grades),
+        "right": right(outcome),
     }
+
+
+def right(outcome: Outcome) -> int:
+    """How many of the graded answers were right."""
+    return sum(each.right for each in outcome.grades)
 
 
 def quantile_ms(durations_s: Sequence[float], share_below: float) -> float:
@@ -235,6 +293,8 @@ def sentence(outcome: Outcome) -> str:
         f"cost {dollars(cost)}; everything on the large tier without a cache {dollars(would)}; "
         f"saved {dollars(would - cost)} ({share(would - cost, would)})",
     ]
+    if outcome.grades:
+        lines.append(f"right: {right(outcome)} of {len(outcome.grades)} ({share(right(outcome), len(outcome.grades))})")
     lines += [f"failed: {count} x {reason}" for reason, count in outcome.failures.most_common()]
     return "\n".join(lines)
 

@@ -138,7 +138,7 @@ class Session:
 
     async def replay_and_report(self, load: Load) -> int:
         """Replay the bundled sample, wait until it is booked, show the reports; how many requests failed."""
-        requests = replay.read_requests(replay.bundled_sample(), limit=None, model="", no_cache=False)
+        requests = replay.read_requests(replay.bundled_sample(), replay.Reading())
         before = (await report.fetch(self._mesh, "tenant", None)).total.requests
         outcome = await replay.replay(self._mesh, requests, load, quiet=False)
         self._console.print(replay.sentence(outcome), highlight=False)
