@@ -96,6 +96,24 @@ async def test_a_full_stream_refuses_at_once_and_says_so(nats_url: str) -> None:
             await nats.publish(js, Telemetry("test"), "nobody.listens", b"x")
 
 
+async def test_a_stream_may_keep_the_newest_of_each_subject_and_lose_the_oldest(nats_url: str) -> None:
+    latest = nats.Stream(
+        name="LATEST",
+        subjects=["latest.*"],
+        max_bytes=100_000,
+        max_messages=2,
+        discard_old=True,
+        max_messages_per_subject=1,
+    )
+    async with nats.connect(nats_url, name="test") as client:
+        js = client.jetstream()
+        await nats.ensure_stream(js, latest)
+        for subject, payload in (("latest.a", b"1"), ("latest.b", b"1"), ("latest.a", b"2"), ("latest.c", b"1")):
+            await nats.publish(js, Telemetry("test"), subject, payload)
+        assert (await js.stream_info("LATEST")).state.messages == 2
+        assert (await js.get_last_msg("LATEST", "latest.a")).data == b"2"
+
+
 async def test_the_same_id_is_stored_once(nats_url: str) -> None:
     async with nats.connect(nats_url, name="test") as client:
         js = client.jetstream()

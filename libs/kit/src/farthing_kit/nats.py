@@ -149,6 +149,8 @@ class Stream:
     """A stream as a service needs it. Every limit is stated; a full stream refuses instead of losing the oldest.
 
     atomic: batches may be published as one (the outbox does); a batch is synced once.
+    discard_old: a full stream loses the oldest instead: for what helps while it is there, and is in no book.
+    max_messages_per_subject: a newer message takes the place of an older one of its subject; 0 keeps all.
     """
 
     name: str
@@ -162,6 +164,8 @@ class Stream:
     duplicate_window_s: float = 120.0
     replicas: int = 1
     atomic: bool = True
+    discard_old: bool = False
+    max_messages_per_subject: int = 0
 
     def config(self) -> StreamConfig:
         """For JetStream."""
@@ -170,7 +174,8 @@ class Stream:
             subjects=list(self.subjects),
             retention=RetentionPolicy.WORK_QUEUE if self.work_queue else RetentionPolicy.LIMITS,
             storage=StorageType.MEMORY if self.memory else StorageType.FILE,
-            discard=DiscardPolicy.NEW,
+            discard=DiscardPolicy.OLD if self.discard_old else DiscardPolicy.NEW,
+            max_msgs_per_subject=self.max_messages_per_subject or -1,
             max_bytes=self.max_bytes,
             max_msgs=self.max_messages,
             max_msg_size=self.max_message_bytes,
