@@ -7,7 +7,7 @@ from typing import Any, Final
 from farthing.classifier.v1 import classifier_service_pb2 as pb
 from farthing.classifier.v1.classifier_service_pb2_grpc import ClassifierServiceServicer
 from farthing.type.v1 import model_pb2
-from farthing_classifier.app import Analyzer
+from farthing_classifier.app.analyzing import Analyzer
 from farthing_classifier.domain.analysis import Analysis, Flags, Task
 from farthing_classifier.domain.prompt import Message, Role
 from farthing_kit.errors import InvalidArgument, Unavailable

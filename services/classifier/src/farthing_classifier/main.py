@@ -7,7 +7,7 @@ from farthing_classifier.adapters.model_files import ModelFilesError
 from farthing_classifier.adapters.observer import TelemetryObserver
 from farthing_classifier.adapters.onnx_encoder import OnnxEncoder
 from farthing_classifier.adapters.onnx_heads import SHIPPED, OnnxHeads
-from farthing_classifier.app import Analyzer, ModelMismatch
+from farthing_classifier.app.analyzing import Analyzer, ModelMismatch
 from farthing_classifier.config import ClassifierSettings
 from farthing_classifier.handler import NAME, ClassifierHandler
 from farthing_kit.lifecycle import Process, run

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Callable
 import numpy as np
 import pytest
 
-from farthing_classifier.app import Analyzer, ModelMismatch
+from farthing_classifier.app.analyzing import Analyzer, ModelMismatch
 from farthing_classifier.domain.analysis import Flags, Task
 from farthing_classifier.domain.errors import EmptyPrompt, TooManyWaiting
 from farthing_classifier.domain.prompt import Message, Role

@@ -1,4 +1,4 @@
-"""The one use case of this service: say what a prompt needs."""
+"""The use case that says what a prompt needs."""
 
 from __future__ import annotations
 
