@@ -58,3 +58,9 @@ class GatewaySettings(ServiceSettings):
     # Usage events of answers from a cache
     outbox_dir: Path = setting(Path(".farthing/gateway/outbox"), doc="folder of the outbox, of this process alone")
     outbox_fsync: bool = setting(False, doc="usage survives a power cut too, for 1 to 5 ms a request")
+
+    # Learning from outcomes
+    foretold_pending: int = setting(10_000, doc="decisions that wait to be written down; more are lost, counted", min=1)
+    decisions_bytes: int = setting(128 * 1024 * 1024, doc="size of the stream of decisions", min=64 * 1024)
+    outcomes_bytes: int = setting(32 * 1024 * 1024, doc="size of the stream of outcomes", min=64 * 1024)
+    outcome_days: int = setting(30, doc="how long decisions wait for an outcome, and outcomes are kept", min=1)

@@ -30,14 +30,14 @@ class GatewayHandler(rpc.GatewayServiceServicer):
         self._gateway = gateway
 
     async def Generate(self, request: pb.GenerateRequest, context: Any) -> AsyncIterator[pb.GenerateResponse]:
-        async with aclosing(self._gateway.answer(_api_key(context), prompt_from_message(request.prompt))) as events:
+        async with aclosing(self._gateway.answer(api_key(context), prompt_from_message(request.prompt))) as events:
             async for event in events:
                 yield event_to_message(event)
 
     async def Complete(self, request: pb.CompleteRequest, context: Any) -> pb.CompleteResponse:
         response = pb.CompleteResponse()
         texts: list[str] = []
-        async with aclosing(self._gateway.answer(_api_key(context), prompt_from_message(request.prompt))) as events:
+        async with aclosing(self._gateway.answer(api_key(context), prompt_from_message(request.prompt))) as events:
             async for event in events:
                 match event:
                     case Decision():
@@ -50,10 +50,11 @@ class GatewayHandler(rpc.GatewayServiceServicer):
         return response
 
     async def ListModels(self, request: pb.ListModelsRequest, context: Any) -> pb.ListModelsResponse:
-        return catalogue_to_message(await self._gateway.list_models(_api_key(context)))
+        return catalogue_to_message(await self._gateway.list_models(api_key(context)))
 
 
-def _api_key(context: Any) -> str | None:
+def api_key(context: Any) -> str | None:
+    """What the caller shows: the key behind `authorization: Bearer`."""
     for key, value in context.invocation_metadata():
         if key == AUTHORIZATION:
             return value[len(SCHEME) :].strip() if value[: len(SCHEME)].lower() == SCHEME else None

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from nats.aio.client import Client
 
 from farthing.gateway.v1.gateway_service_pb2_grpc import add_GatewayServiceServicer_to_server
+from farthing.gateway.v1.outcome_service_pb2_grpc import add_OutcomeServiceServicer_to_server
 from farthing_gateway.adapters import accounting, classifier, inference
 from farthing_gateway.adapters.accounting import GrpcAccounting
 from farthing_gateway.adapters.cache import GrpcCache
@@ -16,6 +17,7 @@ from farthing_gateway.adapters.classifier import GrpcClassifier
 from farthing_gateway.adapters.inference import GrpcPools
 from farthing_gateway.adapters.invalidation import NatsInvalidation
 from farthing_gateway.adapters.observer import TelemetryObserver
+from farthing_gateway.adapters.outcome_stream import Bounds, open_outcomes
 from farthing_gateway.adapters.scheduler import GrpcScheduler
 from farthing_gateway.adapters.usage import OutboxUsageBook
 from farthing_gateway.app.admissions import Admissions
@@ -27,6 +29,7 @@ from farthing_gateway.app.idempotency import Idempotency
 from farthing_gateway.app.judgement import Judgement
 from farthing_gateway.app.models import Models
 from farthing_gateway.app.one_request import OneRequest
+from farthing_gateway.app.outcomes import Outcomes
 from farthing_gateway.config import GatewaySettings
 from farthing_gateway.domain.acceptance import Limits
 from farthing_gateway.domain.claims import WINDOW_S, Claims
@@ -35,13 +38,18 @@ from farthing_gateway.domain.grants import Grants
 from farthing_gateway.domain.nearcache import NearCache
 from farthing_gateway.domain.routing import Thresholds
 from farthing_gateway.handler import GatewayHandler
+from farthing_gateway.outcome_handler import OutcomeHandler
 from farthing_gateway.ports import UsageBook
 from farthing_kit import nats
+from farthing_kit.context import Role
 from farthing_kit.lifecycle import Process, run
 from farthing_kit.outbox import open_outbox
 from farthing_kit.server import ANYONE, Service
 
 SERVICE = "farthing.gateway.v1.GatewayService"
+OUTCOME_SERVICE = "farthing.gateway.v1.OutcomeService"
+OPERATORS_LIST = {"ListOutcomes": frozenset({Role.OPERATOR})}
+DAY_S = 86_400.0
 GatewayProcess = Process[GatewaySettings]
 
 
@@ -71,11 +79,16 @@ async def build(process: GatewayProcess) -> None:
     """Peers, memories, the catalogue, the way of a request, the service."""
     client = await process.enter(nats.connect(process.settings.nats_url, name="gateway", telemetry=process.telemetry))
     usage = await _usage(process, client)
+    book = await process.enter(open_outcomes(client, process.telemetry, _bounds(process.settings)))
     peers = _peers(process, usage)
     memories = await _memories(process, client)
     models = _models(process, peers)
     gateway = _gateway(process, peers, memories, models)
-    process.serve(Service(SERVICE, add_GatewayServiceServicer_to_server, GatewayHandler(gateway), roles=ANYONE))
+    outcomes = OutcomeHandler(Outcomes(gateway.authentication, book))
+    process.serve(
+        Service(SERVICE, add_GatewayServiceServicer_to_server, GatewayHandler(gateway), roles=ANYONE),
+        Service(OUTCOME_SERVICE, add_OutcomeServiceServicer_to_server, outcomes, roles=ANYONE, methods=OPERATORS_LIST),
+    )
 
 
 def _peers(process: GatewayProcess, usage: UsageBook) -> Peers:
@@ -102,6 +115,15 @@ async def _usage(process: GatewayProcess, client: Client) -> UsageBook:
     settings = process.settings
     outbox = open_outbox(settings.outbox_dir, client.jetstream(), process.telemetry, fsync=settings.outbox_fsync)
     return OutboxUsageBook(await process.enter(outbox))
+
+
+def _bounds(settings: GatewaySettings) -> Bounds:
+    return Bounds(
+        pending=settings.foretold_pending,
+        decisions_bytes=settings.decisions_bytes,
+        outcomes_bytes=settings.outcomes_bytes,
+        age_s=settings.outcome_days * DAY_S,
+    )
 
 
 async def _memories(process: GatewayProcess, client: Client) -> Memories:

@@ -15,6 +15,7 @@ from farthing_gateway.domain.catalogue import ModelPrice, Quote, ServedModel
 from farthing_gateway.domain.events import Decision, Final
 from farthing_gateway.domain.grants import Grant
 from farthing_gateway.domain.model import CacheLevel, FinishReason, Task, Tier
+from farthing_gateway.domain.outcomes import Foretold, Observed
 from farthing_gateway.domain.prompt import Message, Question, Sampling
 from farthing_kit.context import RequestContext
 from farthing_kit.money import NanoUsd
@@ -144,6 +145,28 @@ class UsageBook(Protocol):
 
     async def record(self, use: CachedUse) -> None:
         """Returns when the record is safe from the death of this process."""
+        ...
+
+
+class OutcomeBook(Protocol):
+    """What was foretold about answers, and what became of them, for as long as that is kept. StoreUnavailable where it
+    cannot be read or written."""
+
+    def foretell(self, foretold: Foretold) -> None:
+        """Remember what was foretold. Returns at once; what finds no room is lost, and counted."""
+        ...
+
+    async def find(self, request_id: str) -> Foretold | None:
+        """What was foretold about a request; it may be that of any organisation."""
+        ...
+
+    async def write(self, observed: Observed) -> bool:
+        """What happened. A caller's word replaces what was there; a shadow's counts only where there is none, else
+        False."""
+        ...
+
+    def observed(self) -> AsyncGenerator[Observed]:
+        """All outcomes that are kept, those written first at the beginning."""
         ...
 
 

@@ -128,6 +128,8 @@ class MetricName:
     DEGRADED: Final = "farthing_degraded_total"
     NEAR_CACHE_ENTRIES: Final = "farthing_near_cache_entries"
     NEAR_CACHE_BYTES: Final = "farthing_near_cache_bytes"
+    FORETOLD_DROPPED: Final = "farthing_foretold_dropped_total"
+    SHADOWS: Final = "farthing_shadows_total"
     CACHE_LOOKUPS: Final = "farthing_cache_lookups_total"
     CACHE_STORES: Final = "farthing_cache_stores_total"
     CLASSIFY_SECONDS: Final = "farthing_classify_seconds"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from farthing.type.v1.error_reason_pb2 import ErrorReason
-from farthing_kit.errors import FarthingError, FieldViolation, InvalidArgument, Unauthenticated
+from farthing_kit.errors import FarthingError, FieldViolation, InvalidArgument, NotFound, Unauthenticated
 
 _R = ErrorReason
 
@@ -137,3 +137,13 @@ def in_progress() -> InProgress:
 def worker_lost() -> WorkerLost:
     """The error for a stream that just stopped."""
     return WorkerLost("the answer broke off before its end, and is not charged; retry")
+
+
+def no_outcome_wanted() -> NotFound:
+    """The error for an outcome of a request that is unknown, somebody else's, or about which nothing was foretold: they
+    look the same, so that nobody learns which requests others made."""
+    return NotFound(
+        "nothing was foretold about a request of yours with this id; outcomes are taken for answers of models that the "
+        "mesh chose itself, within the time that decisions are kept",
+        metadata={"kind": "request"},
+    )
