@@ -24,6 +24,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[2]
 MODELS = HERE / "models"
+REPOSITORY = "FARTHING_TRITON_REPOSITORY"
 SHARED_MEMORY = Path("/dev/shm")
 LIFELINE_FD = "FARTHING_TRITON_LIFELINE_FD"  # farthing_triton/lifeline.py reads it
 TRITON_STOPS_AFTER_S = 6
@@ -34,7 +35,8 @@ PR_SET_PDEATHSIG = 1
 
 @dataclass(frozen=True)
 class Options:
-    """What to serve, and where. `otlp_http`: "host:port" of a collector that gets Triton's own spans."""
+    """What to serve, and where. `otlp_http`: "host:port" of a collector that gets Triton's own spans. `repository`: a folder
+    with models beside those that are here."""
 
     models: tuple[str, ...]
     grpc_port: int
@@ -42,6 +44,12 @@ class Options:
     host: str = "127.0.0.1"
     otlp_http: str = ""
     build: Path = ROOT / "build"
+    repository: Path | None = None
+
+    @property
+    def repositories(self) -> tuple[Path, ...]:
+        """Where models are looked for."""
+        return (MODELS,) if self.repository is None else (MODELS, self.repository)
 
 
 def command(options: Options) -> tuple[list[str], dict[str, str]]:
@@ -50,7 +58,7 @@ def command(options: Options) -> tuple[list[str], dict[str, str]]:
     packages = next((options.build / "triton" / ".venv" / "lib").glob("python3.*")) / "site-packages"
     argv = [
         str(packages / "pytriton" / "tritonserver" / "bin" / "tritonserver"),
-        f"--model-repository={MODELS}",
+        *(f"--model-repository={folder}" for folder in options.repositories),
         f"--backend-directory={options.build / 'triton' / 'backends'}",
         f"--backend-config=python,shm-region-prefix-name={region_prefix(os.getpid())}",
         "--model-control-mode=explicit",
@@ -116,7 +124,7 @@ def libpython_folders(build: Path) -> list[str]:
 
 def check(options: Options) -> None:
     """Refuse unknown models, and an installation that is not there."""
-    known = sorted(folder.name for folder in MODELS.iterdir() if (folder / "config.pbtxt").exists())
+    known = sorted(config.parent.name for folder in options.repositories for config in folder.glob("*/config.pbtxt"))
     for model in options.models:
         if model not in known:
             sys.exit(f"triton: there is no model {model!r}; there are {', '.join(known)}")
@@ -137,9 +145,11 @@ def parse(words: Sequence[str] | None = None) -> Options:
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--otlp-http", default="", metavar="HOST:PORT")
     parser.add_argument("--build-dir", type=Path, default=ROOT / "build")
+    parser.add_argument("--repository", type=Path, default=os.environ.get(REPOSITORY), help=f"also by {REPOSITORY}")
     found = parser.parse_args(words)
     models = tuple(name.strip() for name in found.models.split(",") if name.strip())
-    return Options(models, found.grpc_port, found.metrics_port, found.host, found.otlp_http, found.build_dir.absolute())
+    build, repository = found.build_dir.absolute(), found.repository and found.repository.absolute()
+    return Options(models, found.grpc_port, found.metrics_port, found.host, found.otlp_http, build, repository)
 
 
 def region_prefix(pid: int) -> str:

@@ -100,6 +100,37 @@ async def test_the_most_likely_answer_is_always_the_same(triton: Client) -> None
     assert first.text == second.text
 
 
+async def test_the_log_probability_of_an_answer_is_told_where_it_is_asked_for(triton: Client) -> None:
+    silent = await triton.ask("small", QUESTION, max_tokens=12, temperature=0)
+    assert math.isnan(silent.logprob)
+    greedy = await triton.ask("small", QUESTION, max_tokens=12, temperature=0, want_logprob=True)
+    assert greedy.text == silent.text
+    assert -2.0 < greedy.logprob / greedy.output_tokens < 0
+    wild = await triton.ask("small", QUESTION, max_tokens=12, temperature=2, seed=3, want_logprob=True)
+    assert wild.logprob / wild.output_tokens < greedy.logprob / greedy.output_tokens
+
+
+async def test_the_log_probability_is_that_of_the_model_and_not_of_the_sampler(triton: Client) -> None:
+    """At top_k 1 every sampler is certain; the model is not."""
+    greedy = await triton.ask("small", QUESTION, max_tokens=12, temperature=0, want_logprob=True)
+    certain = await triton.ask("small", QUESTION, max_tokens=12, temperature=0.1, top_k=1, want_logprob=True)
+    assert certain.text == greedy.text
+    assert certain.logprob == pytest.approx(greedy.logprob, rel=0.05)
+
+
+async def test_a_whole_answer_has_the_log_probability_of_the_streamed_one(triton: Client) -> None:
+    streamed = await triton.ask("small", QUESTION, max_tokens=8, temperature=0, want_logprob=True)
+    off = frozenset({"stream"})
+    whole = await triton.ask("small", QUESTION, max_tokens=8, temperature=0, off=off, want_logprob=True)
+    assert whole.logprob == pytest.approx(streamed.logprob, rel=0.05)
+
+
+async def test_echo_knows_no_probabilities_and_says_so(triton: Client) -> None:
+    reply = await triton.ask("echo", "one two", max_tokens=8, want_logprob=True)
+    assert (reply.text, reply.output_tokens) == ("one two", 2)
+    assert math.isnan(reply.logprob)
+
+
 async def test_a_seed_repeats_a_sampled_answer(triton: Client) -> None:
     sampled: dict[str, Any] = {"max_tokens": 16, "temperature": 1.0, "seed": 7}
     first, second = [await triton.ask("small", QUESTION, **sampled) for _ in range(2)]

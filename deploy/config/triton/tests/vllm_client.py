@@ -1,6 +1,7 @@
 """A client that speaks the tensors of Triton's vLLM backend, for tests."""
 
 import json
+import math
 import struct
 from dataclasses import dataclass
 from typing import Any
@@ -26,6 +27,7 @@ class Reply:
     input_tokens: int = 0
     output_tokens: int = 0
     finish_reason: str = ""
+    logprob: float = math.nan
     error: str = ""
 
     @property
@@ -39,16 +41,24 @@ class Client:
     def __init__(self, channel: grpc.aio.Channel) -> None:
         self._stub: Any = service_pb2_grpc.GRPCInferenceServiceStub(channel)
 
-    async def call(self, model: str, prompt: str, *, off: frozenset[str] = frozenset(), **parameters: Any) -> Any:
+    async def call(
+        self,
+        model: str,
+        prompt: str,
+        *,
+        off: frozenset[str] = frozenset(),
+        want_logprob: bool = False,
+        **parameters: Any,
+    ) -> Any:
         """A stream with one request on it. `off`: the flags that are false."""
         call = self._stub.ModelStreamInfer(timeout=CALL_TIMEOUT_S)
-        await call.write(infer_request(model, prompt, parameters, off))
+        await call.write(infer_request(model, prompt, parameters, off, want_logprob))
         await call.done_writing()
         return call
 
-    async def ask(self, model: str, prompt: str, *, off: frozenset[str] = frozenset(), **parameters: Any) -> Reply:
-        """The whole answer to one request."""
-        return await reply_of(await self.call(model, prompt, off=off, **parameters))
+    async def ask(self, model: str, prompt: str, **options: Any) -> Reply:
+        """The whole answer to one request; options as of `call`."""
+        return await reply_of(await self.call(model, prompt, **options))
 
 
 async def reply_of(call: Any) -> Reply:
@@ -61,13 +71,17 @@ async def reply_of(call: Any) -> Reply:
     return reply
 
 
-def infer_request(model: str, prompt: str, parameters: dict[str, Any], off: frozenset[str]) -> Any:
+def infer_request(
+    model: str, prompt: str, parameters: dict[str, Any], off: frozenset[str], want_logprob: bool = False
+) -> Any:
     request = service_pb2.ModelInferRequest(model_name=model)
     for name, text in (("text_input", prompt), ("sampling_parameters", json.dumps(parameters))):
         raw = text.encode()
         add(request, name, "BYTES", struct.pack("<I", len(raw)) + raw)
     for name in FLAGS:
         add(request, name, "BOOL", b"\x00" if name in off else b"\x01")
+    if want_logprob:
+        add(request, "return_cumulative_logprob", "BOOL", b"\x01")
     return request
 
 
@@ -85,4 +99,5 @@ def extended(reply: Reply, response: Any) -> Reply:
         input_tokens=struct.unpack("<I", found["num_input_tokens"])[0],
         output_tokens=reply.output_tokens + struct.unpack("<I", found["num_output_tokens"])[0],
         finish_reason=found["finish_reason"][4:].decode(),
+        logprob=struct.unpack("<f", found["cumulative_logprob"])[0] if "cumulative_logprob" in found else math.nan,
     )

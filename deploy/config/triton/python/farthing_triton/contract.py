@@ -1,10 +1,11 @@
 """The tensors of Triton's vLLM backend: a request as a value, and responses one piece at a time.
 
 Streaming, each response holds the new text in `text_output` and, where they were asked for, the number of new output
-tokens, the number of prompt tokens, and `finish_reason`: "None" until the last one, then "stop" or "length". Not
-streaming, there is one response with everything.
+tokens, the number of prompt tokens, the log-probability of the answer so far, and `finish_reason`: "None" until the
+last one, then "stop" or "length". Not streaming, there is one response with everything.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,6 +28,7 @@ class Request:
     stream: bool = False
     echo_input: bool = False
     return_finish_reason: bool = False
+    return_cumulative_logprob: bool = False
     return_num_input_tokens: bool = False
     return_num_output_tokens: bool = False
 
@@ -43,6 +45,7 @@ def read(request: Any) -> Request:
         stream=stream,
         echo_input=echo_input,
         return_finish_reason=_flag(request, "return_finish_reason", False),
+        return_cumulative_logprob=_flag(request, "return_cumulative_logprob", False),
         return_num_input_tokens=_flag(request, "return_num_input_tokens", False),
         return_num_output_tokens=_flag(request, "return_num_output_tokens", False),
     )
@@ -73,13 +76,15 @@ def _flag(request: Any, name: str, default: bool) -> bool:
 
 
 class Answer:
-    """Sends the responses of one request. `finish`, `reject`, `refuse`, `fail` and `abandon` end it."""
+    """Sends the responses of one request. `finish`, `reject`, `refuse`, `fail` and `abandon` end it. The model sets
+    `cumulative_logprob` where it knows it; NaN, as from vLLM's backend, where it does not."""
 
     def __init__(self, request: Request, sender: Any) -> None:
         self._request = request
         self._sender = sender
         self._kept: list[str] = [request.prompt] if request.echo_input else []
         self._output_tokens = 0
+        self.cumulative_logprob = math.nan
 
     @property
     def cancelled(self) -> bool:
@@ -123,6 +128,8 @@ class Answer:
         tensors = [_strings("text_output", text)]
         if self._request.return_finish_reason:
             tensors.append(_strings("finish_reason", reason))
+        if self._request.return_cumulative_logprob:
+            tensors.append(_number("cumulative_logprob", self.cumulative_logprob, np.float32))
         if self._request.return_num_input_tokens:
             tensors.append(_number("num_input_tokens", input_tokens))
         if self._request.return_num_output_tokens:
@@ -135,5 +142,5 @@ def _strings(name: str, value: str) -> Any:
     return pb_utils.Tensor(name, np.array([value.encode()], dtype=np.object_))
 
 
-def _number(name: str, value: int) -> Any:
-    return pb_utils.Tensor(name, np.array([value], dtype=np.uint32))
+def _number(name: str, value: float, dtype: Any = np.uint32) -> Any:
+    return pb_utils.Tensor(name, np.array([value], dtype=dtype))

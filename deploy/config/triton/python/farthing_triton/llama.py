@@ -17,6 +17,7 @@ MAX_THREADS = 16  # beyond that, small models only get slower
 CGROUP_QUOTA = Path("/sys/fs/cgroup/cpu.max")
 # Tokens of a prompt that are computed in one step: between two, a cancelled request ends, and others get their turn.
 PROMPT_BATCH = 256
+LEAST_LOGPROB = -100.0
 
 
 class LlamaModel(DecoupledModel):
@@ -67,6 +68,8 @@ class LlamaModel(DecoupledModel):
             **sampled(request.sampling),
             "stop": [*request.sampling.stop, *self._stop],
             "prompt": prompt,
+            # The probability of a token takes a pass over the vocabulary: only where it is asked for.
+            "logprobs": int(request.return_cumulative_logprob),
             "n_predict": min(request.sampling.max_tokens, self._context_tokens - 1),
             "stream": True,
             "timings_per_token": True,
@@ -102,6 +105,7 @@ class Relay:
     def __init__(self, model: DecoupledModel, answer: Answer) -> None:
         self._model, self._answer = model, answer
         self._sent_tokens = 0
+        self._logprobs = Logprobs()
         self._ended = False
         self._error: dict[str, Any] = {}
 
@@ -114,6 +118,7 @@ class Relay:
             self._error = event["error"]  # raised later: an exception does not come through llama.cpp's callback
             return True
         choice = event["choices"][0]
+        self._logprobs.add(choice.get("logprobs"))
         if choice["finish_reason"] is not None:
             self._finish(choice, event["usage"])
         elif choice["text"]:
@@ -129,13 +134,37 @@ class Relay:
 
     def _add(self, text: str, timings: dict[str, Any]) -> None:
         so_far = int(timings["predicted_n"])
+        self._answer.cumulative_logprob = self._logprobs.total(so_far)
         self._answer.add(text, so_far - self._sent_tokens, int(timings["prompt_n"]))
         self._sent_tokens = so_far
 
     def _finish(self, choice: dict[str, Any], usage: dict[str, Any]) -> None:
         self._ended = True
         new_tokens = int(usage["completion_tokens"]) - self._sent_tokens
+        self._answer.cumulative_logprob = self._logprobs.total(int(usage["completion_tokens"]))
         self._answer.finish(choice["text"], new_tokens, int(usage["prompt_tokens"]), choice["finish_reason"])
+
+
+class Logprobs:
+    """Sums up the natural log-probabilities of tokens, as the model gave them before temperature and other samplers.
+
+    llama.cpp does not tell those of every token: not of the one that ends an answer, nor of those that only begin a
+    character. They count with the mean of the others.
+    """
+
+    def __init__(self) -> None:
+        self._sum, self._told = 0.0, 0
+
+    def add(self, told: dict[str, Any] | None) -> None:
+        """What one event says."""
+        for token in (told or {}).get("content") or ():
+            # llama.cpp writes the lowest float for a token of probability 0, which a forced one may have.
+            self._sum += max(float(token["logprob"]), LEAST_LOGPROB)
+            self._told += 1
+
+    def total(self, tokens: int) -> float:
+        """Of so many tokens; NaN when nothing was told."""
+        return self._sum / self._told * tokens if self._told else math.nan
 
 
 def refusal(error: dict[str, Any]) -> Exception:

@@ -19,7 +19,7 @@ NUMBERS: dict[str, tuple[float, float]] = {
     "frequency_penalty": (-2.0, 2.0),
     "repetition_penalty": (0.01, 10.0),
 }
-INTEGERS = {"max_tokens": (1, MAX_TOKENS), "top_k": (-1, 2**31 - 1), "seed": (-(2**63), 2**63 - 1)}
+INTEGERS = {"max_tokens": (1, MAX_TOKENS), "top_k": (-1, 2**31 - 1), "seed": (-(2**63), 2**63 - 1), "logprobs": (0, 20)}
 KNOWN = frozenset({*NUMBERS, *INTEGERS, "stop", "ignore_eos"})
 
 
