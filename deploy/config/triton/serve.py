@@ -35,8 +35,8 @@ PR_SET_PDEATHSIG = 1
 
 @dataclass(frozen=True)
 class Options:
-    """What to serve, and where. `otlp_http`: "host:port" of a collector that gets Triton's own spans. `repository`: a folder
-    with models beside those that are here."""
+    """What to serve, and where. `otlp_http`: "host:port" of a collector that gets Triton's own spans. `repository`: a
+    folder with models beside those that are here."""
 
     models: tuple[str, ...]
     grpc_port: int
