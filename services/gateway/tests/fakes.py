@@ -29,6 +29,7 @@ from farthing_gateway.domain.grace import Grace
 from farthing_gateway.domain.grants import Grant, Grants
 from farthing_gateway.domain.model import CacheLevel, FinishReason, Task
 from farthing_gateway.domain.nearcache import NearCache
+from farthing_gateway.domain.outcomes import Foretold, Observed, OutcomeSource
 from farthing_gateway.domain.prompt import Message, Prompt, Question
 from farthing_gateway.domain.routing import Thresholds
 from farthing_gateway.ports import (
@@ -204,6 +205,34 @@ class FakeUsage(Switch):
     async def record(self, use: CachedUse) -> None:
         self.passed()
         self.booked.append(use)
+
+
+class FakeOutcomeBook(Switch):
+    """The OutcomeBook port."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.told: dict[str, Foretold] = {}
+        self.written: dict[str, Observed] = {}
+
+    def foretell(self, foretold: Foretold) -> None:
+        self.told[foretold.request_id] = foretold
+
+    async def find(self, request_id: str) -> Foretold | None:
+        self.passed()
+        return self.told.get(request_id)
+
+    async def write(self, observed: Observed) -> bool:
+        self.passed()
+        before = self.written.pop(observed.foretold.request_id, None)
+        first = before is None or observed.source is OutcomeSource.CALLER
+        self.written[observed.foretold.request_id] = observed if first or before is None else before
+        return first
+
+    async def observed(self) -> AsyncGenerator[Observed]:
+        self.passed()
+        for each in list(self.written.values()):
+            yield each
 
 
 class FakePools(Switch):

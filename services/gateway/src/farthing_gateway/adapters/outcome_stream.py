@@ -94,9 +94,15 @@ class JetStreamOutcomeBook:
         self._work = asyncio.Event()
         self._empty = asyncio.Event()
         self._empty.set()
+        self.made = False
         self._dropped = telemetry.metrics.counter(
             MetricName.FORETOLD_DROPPED, "Decisions whose outcome can never be told, since there was no room for them."
         )
+
+    @property
+    def pending(self) -> int:
+        """How much waits to be written down."""
+        return len(self._pending)
 
     def foretell(self, foretold: Foretold) -> None:
         if len(self._pending) >= self._bounds.pending:
@@ -157,19 +163,19 @@ class JetStreamOutcomeBook:
 
     async def publish_forever(self) -> None:
         """Make the streams, then keep writing down what was foretold, until cancelled."""
-        backoff_s, made = BACKOFF_S[0], False
+        backoff_s = BACKOFF_S[0]
         while True:
             try:
-                if not made:
+                if not self.made:
                     await self._make_streams()
-                    made = True
+                    self.made = True
                 await self._work.wait()
                 await asyncio.sleep(GATHER_S)
                 await self._publish(list(islice(self._pending.values(), MAX_BATCH)))
                 backoff_s = BACKOFF_S[0]
             except (nats.errors.Error, OSError, TimeoutError) as error:
                 self._log.warning("JetStream takes no decisions; trying on", kind=type(error).__name__)
-                made = made and not isinstance(error, nats.js.errors.APIError | nats.js.errors.NoStreamResponseError)
+                self.made = False  # they may be gone
                 await asyncio.sleep(backoff_s)
                 backoff_s = min(backoff_s * 2, BACKOFF_S[1])
 
