@@ -39,11 +39,11 @@ POLL_S = 0.05
 class MeshUnderTest:
     """Every service and server of the mesh as a child process of this one. What is stopped stays down until started."""
 
-    def __init__(self, state: Path, *, models: tuple[str, ...] = ("echo", "echo-slow")) -> None:
+    def __init__(self, state: Path, *, models: tuple[str, ...] = ("echo", "echo-slow"), pools: Path = POOLS) -> None:
         self.folder = StateFolder(state)
         self.folder.prepare()
         free = dict.fromkeys(SERVERS + SERVICES, 0)
-        self._local = LocalMesh(UpOptions(state, free, models, pools_file=POOLS), self.folder)
+        self._local = LocalMesh(UpOptions(state, free, models, pools_file=pools), self.folder)
         self._parts: dict[str, Part] = {part.name: part for part in self._local.parts()}
         self._children: dict[str, Child] = {}
         self._stack = AsyncExitStack()
