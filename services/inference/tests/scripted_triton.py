@@ -58,7 +58,13 @@ async def scripted(script: Script) -> AsyncIterator[ScriptedTriton]:
 
 
 def piece(
-    text: bytes = b"", *, new: int = 1, finish: bytes = b"None", prompt: int | None = 5, final: bool = False
+    text: bytes = b"",
+    *,
+    new: int = 1,
+    finish: bytes = b"None",
+    prompt: int | None = 5,
+    logprob: float | None = None,
+    final: bool = False,
 ) -> Any:
     """A response in the vLLM backend's tensors."""
     response = service_pb2.ModelInferResponse()
@@ -67,6 +73,8 @@ def piece(
     _add(response, "num_output_tokens", "UINT32", struct.pack("<I", new))
     if prompt is not None:
         _add(response, "num_input_tokens", "UINT32", struct.pack("<I", prompt))
+    if logprob is not None:
+        _add(response, "cumulative_logprob", "FP32", struct.pack("<f", logprob))
     response.parameters["triton_final_response"].bool_param = final
     return service_pb2.ModelStreamInferResponse(infer_response=response)
 

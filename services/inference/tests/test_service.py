@@ -66,7 +66,10 @@ class World:
     def call(self, text: str = "to be or not", model: str = "echo", limit: int = 512, **options: Any) -> Any:
         messages = [model_pb2.ChatMessage(role=USER, content=text)]
         sampling = model_pb2.Sampling(max_output_tokens=limit)
-        request = pb.GenerateRequest(model=model, messages=messages, sampling=sampling)
+        wanted = bool(options.pop("logprob", False))
+        request = pb.GenerateRequest(
+            model=model, messages=messages, sampling=sampling, return_mean_token_logprob=wanted
+        )
         return self.stub.Generate(request, **{"timeout": 20.0, **options})
 
     async def ask(self, text: str = "to be or not", **options: Any) -> list[pb.GenerateResponse]:
@@ -140,6 +143,17 @@ async def test_a_real_model_answers_through_its_own_template_the_same_each_time(
     assert 1 <= usage.output_tokens <= 4
     assert text_of(first).strip()
     assert text_of(first) == text_of(second)
+
+
+async def test_a_real_model_says_how_probable_its_tokens_were_where_that_is_asked_for(inference: World) -> None:
+    asked, unasked = [
+        (await inference.ask("Name a colour.", model="small", limit=8, logprob=wanted))[-1].finished
+        for wanted in (True, False)
+    ]
+    assert -3.0 < asked.mean_token_logprob < 0
+    assert not unasked.HasField("mean_token_logprob")
+    echoed = (await inference.ask("to be", logprob=True))[-1].finished
+    assert not echoed.HasField("mean_token_logprob")
 
 
 async def test_a_prompt_over_the_models_context_is_refused_with_its_tokens(inference: World) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -248,6 +249,28 @@ async def test_the_request_says_what_was_asked_for() -> None:
     }
     flags = ("stream", "exclude_input_in_output", "return_num_input_tokens", "return_num_output_tokens")
     assert all(tensors[name] == b"\x01" for name in flags)
+
+
+async def test_the_log_probability_is_asked_for_only_where_it_is_wanted() -> None:
+    for wanted in (False, True):
+        async with engine_on(says(piece(b"a", finish=b"stop"))) as (engine, server):
+            async for _ in engine.generate(placement(server.address), "p", Sampling(9, logprob=wanted), 5.0):
+                pass
+        (request,) = server.requests
+        tensors = {t.name: raw for t, raw in zip(request.inputs, request.raw_input_contents, strict=True)}
+        assert ("return_cumulative_logprob" in tensors) is wanted
+        assert ("logprobs" in json.loads(tensors["sampling_parameters"][4:])) is wanted
+
+
+async def test_the_mean_log_probability_is_over_all_tokens() -> None:
+    progress = await run(says(piece(b"a", logprob=-1.0), piece(b"b", new=3, finish=b"stop", logprob=-6.0)))
+    assert [item.mean_token_logprob for item in progress] == [-1.0, -1.5]
+
+
+@pytest.mark.parametrize("told", [None, math.nan, -math.inf, 0.5])
+async def test_what_is_no_log_probability_is_not_known(told: float | None) -> None:
+    (progress,) = await run(says(piece(b"a", finish=b"stop", logprob=told)))
+    assert progress.mean_token_logprob is None
 
 
 async def test_the_span_counts_tokens_and_its_trace_goes_to_triton() -> None:

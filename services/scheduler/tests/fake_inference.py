@@ -32,6 +32,7 @@ from farthing_kit.errors import FarthingError, NotFound
 from farthing_kit.server import Service
 
 WAIT_S = 10.0
+LOGPROB = -0.25
 LONG_WORD = "x" * 8192
 NAME = "farthing.inference.v1.InferenceService"
 
@@ -81,7 +82,8 @@ class FakeInference(InferenceServiceServicer):
             async for word in self._words(request.messages[-1].content):
                 count += 1
                 yield GenerateResponse(chunk=GenerationChunk(text=word, output_tokens=count, input_tokens=7))
-            yield GenerateResponse(finished=_finished(count))
+            logprob = LOGPROB if request.return_mean_token_logprob else None
+            yield GenerateResponse(finished=_finished(count, logprob))
             self.finished.append(request_id)
         except (asyncio.CancelledError, GeneratorExit):
             await self._note_cancelled(request_id)
@@ -118,10 +120,11 @@ class FakeInference(InferenceServiceServicer):
             self._changed.notify_all()
 
 
-def _finished(count: int) -> GenerationFinished:
+def _finished(count: int, logprob: float | None) -> GenerationFinished:
     return GenerationFinished(
         finish_reason=FinishReason.FINISH_REASON_STOP,
         usage=TokenUsage(fresh_input_tokens=7, output_tokens=count),
+        mean_token_logprob=logprob,
     )
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from nats.aio.client import Client
 
-from farthing.accounting.v1.usage_event_pb2 import UsageEvent
+from farthing.accounting.v1.usage_event_pb2 import SupersededCall, UsageEvent
 from farthing.scheduler.v1.scheduler_service_pb2 import (
     Charge,
     GenerateRequest,
@@ -51,8 +51,8 @@ QUICK: dict[str, Any] = {
 CALM: dict[str, Any] = {"models_interval_ms": 200, "publish_timeout_ms": 5_000}
 
 
-def request(script: str, model: str = MODEL) -> GenerateRequest:
-    """A request whose prompt is a script of the fake inference."""
+def request(script: str, model: str = MODEL, *, cascade: SupersededCall | None = None) -> GenerateRequest:
+    """A request whose prompt is a script of the fake inference; `cascade`: the call that it supersedes."""
     return GenerateRequest(
         model=model,
         messages=[ChatMessage(role=ChatRole.CHAT_ROLE_USER, content=script)],
@@ -63,7 +63,9 @@ def request(script: str, model: str = MODEL) -> GenerateRequest:
             tier=Tier.TIER_SMALL,
             task=Task.TASK_CHAT,
             tags={"feature": "tests"},
+            superseded=cascade,
         ),
+        return_mean_token_logprob=cascade is not None,
     )
 
 
@@ -105,33 +107,29 @@ class Mesh:
     def stub(self) -> SchedulerServiceStub:
         return SchedulerServiceStub(self.channel)
 
-    async def ask(
-        self, script: str, *, context: RequestContext | None = None, timeout: float = 10.0, model: str = MODEL
-    ) -> Answer:
-        """One call, to its end."""
+    async def ask(self, script: str, **options: Any) -> Answer:
+        """One call, to its end; options as of `stream`."""
         answer = Answer()
-        await self.collect(answer, script, context=context, timeout=timeout, model=model)
+        await self.collect(answer, script, **options)
         return answer
 
-    async def collect(
+    async def collect(self, answer: Answer, script: str, **options: Any) -> None:
+        """One call, to its end, into an answer that can be looked at meanwhile."""
+        async for event in self.stream(script, **options):
+            answer.events.append(event)
+
+    def stream(
         self,
-        answer: Answer,
         script: str,
         *,
         context: RequestContext | None = None,
         timeout: float = 10.0,
         model: str = MODEL,
-    ) -> None:
-        """One call, to its end, into an answer that can be looked at meanwhile."""
-        async for event in self.stream(script, context=context, timeout=timeout, model=model):
-            answer.events.append(event)
-
-    def stream(
-        self, script: str, *, context: RequestContext | None = None, timeout: float = 10.0, model: str = MODEL
+        cascade: SupersededCall | None = None,
     ) -> AsyncIterator[GenerateResponse]:
         """One call, to be read by the test."""
         with use_context(context or tenant_context()):
-            call: Any = self.stub.Generate(request(script, model), timeout=timeout)
+            call: Any = self.stub.Generate(request(script, model, cascade=cascade), timeout=timeout)
         return call  # type: ignore[no-any-return]
 
     async def queues(self) -> dict[str, Queue]:

@@ -8,9 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from farthing.accounting.v1.usage_event_pb2 import SupersededCall
 from farthing.type.v1.model_pb2 import CacheLevel, FinishReason, Task, Tier
+from farthing.type.v1.usage_pb2 import TokenUsage
 from farthing_kit.local.nats import Nats
 from farthing_kit.testing.server import tenant_context
+from services.scheduler.tests.fake_inference import LOGPROB
 from services.scheduler.tests.mesh import Answer, Mesh, mesh, until
 
 
@@ -49,6 +52,25 @@ async def test_one_usage_event_says_who_pays_for_what(running_mesh: Mesh) -> Non
     assert event.counterfactual_usage == event.usage
     assert event.quote.price_version == 1
     assert event.tags == {"feature": "tests"}
+
+
+async def test_the_second_call_of_a_cascade_books_what_it_supersedes(running_mesh: Mesh) -> None:
+    superseded = SupersededCall(request_id="q_1", counterfactual_usage=TokenUsage(output_tokens=3))
+    answer = await running_mesh.ask("one two", cascade=superseded)
+
+    [event] = await running_mesh.usage(1)
+
+    assert event.superseded == superseded
+    assert answer.events[-1].finished.mean_token_logprob == LOGPROB
+
+
+async def test_a_call_of_its_own_supersedes_nothing_and_tells_no_probability(running_mesh: Mesh) -> None:
+    answer = await running_mesh.ask("one two")
+
+    [event] = await running_mesh.usage(1)
+
+    assert not event.HasField("superseded")
+    assert not answer.events[-1].finished.HasField("mean_token_logprob")
 
 
 async def test_a_long_answer_arrives_whole(running_mesh: Mesh) -> None:

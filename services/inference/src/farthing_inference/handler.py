@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import aclosing
+from dataclasses import replace
 from typing import Any
 
 from farthing.inference.v1 import inference_service_pb2 as pb
@@ -82,7 +83,8 @@ def _generation(request: pb.GenerateRequest) -> Generation:
     messages = tuple(
         Message(_role(index, message.role), message.content) for index, message in enumerate(request.messages)
     )
-    return Generation(request.model, messages, _sampling(request.sampling))
+    sampling = replace(_sampling(request.sampling), logprob=request.return_mean_token_logprob)
+    return Generation(request.model, messages, sampling)
 
 
 def _role(index: int, role: model_pb2.ChatRole.ValueType) -> Role:
@@ -113,7 +115,9 @@ def _response(event: Event) -> pb.GenerateResponse:
         return pb.GenerateResponse(started=pb.Started(pool=event.pool, quantization=event.quantization))
     return pb.GenerateResponse(
         finished=generation_pb2.GenerationFinished(
-            finish_reason=_FINISH_REASONS[event.reason], usage=usage_to_message(event.usage)
+            finish_reason=_FINISH_REASONS[event.reason],
+            usage=usage_to_message(event.usage),
+            mean_token_logprob=event.mean_token_logprob,
         )
     )
 

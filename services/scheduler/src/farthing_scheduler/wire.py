@@ -94,12 +94,17 @@ def chunk_from_message(message: GenerationChunk) -> Chunk:
 
 def finished_to_message(finished: Finished) -> GenerationFinished:
     """For the caller and on the way to it."""
-    return GenerationFinished(finish_reason=finished.reason, usage=wire.usage_to_message(finished.usage))
+    return GenerationFinished(
+        finish_reason=finished.reason,
+        usage=wire.usage_to_message(finished.usage),
+        mean_token_logprob=finished.mean_token_logprob,
+    )
 
 
 def finished_from_message(message: GenerationFinished) -> Finished:
     """From inference, or from a worker."""
-    return Finished(message.finish_reason, wire.usage_from_message(message.usage))
+    logprob = message.mean_token_logprob if message.HasField("mean_token_logprob") else None
+    return Finished(message.finish_reason, wire.usage_from_message(message.usage), logprob)
 
 
 def timestamp(moment: datetime) -> Timestamp:

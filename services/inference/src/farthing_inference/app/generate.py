@@ -142,7 +142,7 @@ def _events(progress: Progress) -> Iterator[Event]:
     if progress.text or progress.finish is None:
         yield Chunk(progress.text, progress.input_tokens, progress.output_tokens)
     if progress.finish is not None:
-        yield Finished(progress.finish, progress.usage)
+        yield Finished(progress.finish, progress.usage, progress.mean_token_logprob)
 
 
 def _final(placement: Placement, failure: ServerFailure) -> FarthingError:

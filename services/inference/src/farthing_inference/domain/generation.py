@@ -45,13 +45,15 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """How tokens are chosen. Temperature 0 takes the most likely token each time."""
+    """How tokens are chosen. Temperature 0 takes the most likely token each time. With `logprob`, the engine says how
+    probable they were, if it can."""
 
     max_output_tokens: int
     temperature: float = 0.0
     top_p: float = 1.0
     seed: int = 0
     stop: tuple[str, ...] = ()
+    logprob: bool = False
 
     def also_stopping_at(self, more: tuple[str, ...]) -> Sampling:
         """The same with more strings that end the answer."""
@@ -69,17 +71,24 @@ class Generation:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """What an engine has done since the last one. Counts are totals; `finish` is set on the last one only."""
+    """What an engine has done since the last one. Counts are totals, and so is `logprob`, the sum of the natural
+    log-probabilities of all output tokens (None: not known); `finish` is set on the last one only."""
 
     text: str
     input_tokens: int
     output_tokens: int
     finish: FinishReason | None = None
+    logprob: float | None = None
 
     @property
     def usage(self) -> TokenUsage:
         """The tokens so far. Triton's engines do not count what their KV cache saved: all input is fresh."""
         return TokenUsage(fresh_input=self.input_tokens, output=self.output_tokens)
+
+    @property
+    def mean_token_logprob(self) -> float | None:
+        """Of the output tokens so far."""
+        return self.logprob / self.output_tokens if self.logprob is not None and self.output_tokens else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +114,7 @@ class Finished:
 
     reason: FinishReason
     usage: TokenUsage
+    mean_token_logprob: float | None = None
 
 
 Event = Started | Chunk | Finished

@@ -36,7 +36,12 @@ class InferenceEngine:
     @asynccontextmanager
     async def generate(self, job: Job) -> AsyncIterator[AsyncIterator[Event]]:
         asked = job.request
-        request = GenerateRequest(model=asked.model, messages=asked.messages, sampling=asked.sampling)
+        request = GenerateRequest(
+            model=asked.model,
+            messages=asked.messages,
+            sampling=asked.sampling,
+            return_mean_token_logprob=asked.return_mean_token_logprob,
+        )
         call: Any = self._stub.Generate(request, timeout=UNBOUNDED)
         async with call:
             yield _Events(call, job.model)

@@ -42,4 +42,5 @@ def _event(job: Job, started: Started, finished: Finished, ended: datetime) -> U
         quote=charge.quote,
         finish_reason=finished.reason,
         tags=charge.tags,
+        superseded=charge.superseded if charge.HasField("superseded") else None,
     )

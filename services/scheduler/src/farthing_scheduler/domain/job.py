@@ -57,10 +57,11 @@ class Chunk:
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """How a generation ended, and what it used."""
+    """How a generation ended, what it used, and how probable its tokens were to the model, where that is known."""
 
     reason: FinishReason.ValueType
     usage: TokenUsage
+    mean_token_logprob: float | None = None
 
 
 Event = Started | Chunk | Finished

@@ -14,12 +14,14 @@ from farthing_inference.domain.generation import FinishReason, Sampling
 @dataclass(frozen=True, slots=True)
 class Piece:
     """What one response adds: bytes of text, which may end inside a character, and output tokens. `input_tokens` is
-    None where the response does not say."""
+    None where the response does not say. `logprob` is the log-probability of the whole answer so far, where it is
+    known."""
 
     text: bytes = b""
     input_tokens: int | None = None
     new_output_tokens: int = 0
     finish: FinishReason | None = None
+    logprob: float | None = None
 
 
 class Dialect(Protocol):

@@ -28,4 +28,4 @@ class Tally:
         if finished and self._input_tokens is None:
             raise EngineFailed("the model does not count tokens")
         text = self._decoder.decode(piece.text, final=finished)
-        return Progress(text, self._input_tokens or 0, self._output_tokens, piece.finish)
+        return Progress(text, self._input_tokens or 0, self._output_tokens, piece.finish, piece.logprob)

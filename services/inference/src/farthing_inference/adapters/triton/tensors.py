@@ -46,6 +46,14 @@ def first_uint32(raw: bytes) -> int:
     return int(value)
 
 
+def first_float32(raw: bytes) -> float:
+    """The first number of an FP32 tensor."""
+    if len(raw) < 4:
+        raise EngineFailed("an FP32 tensor without a number")
+    (value,) = struct.unpack_from("<f", raw)
+    return float(value)
+
+
 def _add(request: Any, name: str, datatype: str, raw: bytes) -> None:
     request.inputs.append(service_pb2.ModelInferRequest.InferInputTensor(name=name, datatype=datatype, shape=[1]))
     request.raw_input_contents.append(raw)

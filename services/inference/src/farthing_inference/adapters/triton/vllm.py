@@ -7,6 +7,7 @@ A streamed response holds the new text, the number of new output tokens, and eac
 from __future__ import annotations
 
 import json
+import math
 from typing import Any, Final
 
 from farthing_inference.adapters.triton import tensors
@@ -31,7 +32,7 @@ class VllmDialect:
     def fill(self, request: Any, prompt: str, sampling: Sampling) -> None:
         tensors.add_text(request, "text_input", prompt)
         tensors.add_text(request, "sampling_parameters", json.dumps(_parameters(sampling)))
-        for name in _FLAGS:
+        for name in (*_FLAGS, "return_cumulative_logprob") if sampling.logprob else _FLAGS:
             tensors.add_flag(request, name, True)
 
     def read(self, response: Any) -> Piece:
@@ -41,6 +42,7 @@ class VllmDialect:
             input_tokens=_count(found, "num_input_tokens"),
             new_output_tokens=_count(found, "num_output_tokens") or 0,
             finish=_finish(tensors.first_text(found["finish_reason"])) if "finish_reason" in found else None,
+            logprob=_logprob(found["cumulative_logprob"]) if "cumulative_logprob" in found else None,
         )
 
 
@@ -52,11 +54,19 @@ def _parameters(sampling: Sampling) -> dict[str, Any]:
         parameters |= {"top_p": sampling.top_p, "seed": sampling.seed}
     if sampling.stop:
         parameters["stop"] = list(sampling.stop)
+    if sampling.logprob:
+        parameters["logprobs"] = 0  # that of the chosen token; without, vLLM sums none up
     return parameters
 
 
 def _count(found: dict[str, bytes], name: str) -> int | None:
     return tensors.first_uint32(found[name]) if name in found else None
+
+
+def _logprob(raw: bytes) -> float | None:
+    """A model that does not know it sends NaN; nothing that is no log-probability is taken for one."""
+    value = tensors.first_float32(raw)
+    return value if math.isfinite(value) and value <= 0 else None
 
 
 def _finish(raw: bytes) -> FinishReason | None:
