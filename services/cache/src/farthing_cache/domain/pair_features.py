@@ -1,0 +1,83 @@
+"""What a pair of prompts looks like to the verifier, in numbers."""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+from typing import Final
+
+from farthing_cache.domain.profile import SKETCH_BYTES, Kind, Profile, Question, Trait
+from farthing_cache.domain.veto import Veto, veto
+
+NAMES: Final[tuple[str, ...]] = (
+    "cosine", "strange_words", "strange_words_more", "shared_words", "strange_share", "names_strange", "names_strange_more",
+    "scoped_strange", "scoped_strange_more", "kept_ends", "substitution", "one_sided", "in_order", "spelling", "spelling_bits",
+    "size_ratio", "size", "same_question", "open_question", "command_differs", "negations", "quantifiers_differ", "backward_differs",
+    "same_words", "vetoed",
+)  # fmt: skip
+
+
+def features(p: Profile, q: Profile, cosine: float) -> tuple[float, ...]:
+    """One number for each of NAMES; symmetric in p and q."""
+    mine, yours = [word.hash for word in p.words], [word.hash for word in q.words]
+    known, other = set(mine), set(yours)
+    only_p = [word for word in p.words if word.hash not in other]
+    only_q = [word for word in q.words if word.hash not in known]
+    few, many = sorted((len(only_p), len(only_q)))
+    shared = len(known & other)
+    names = sorted(sum(word.kind is not Kind.WORD for word in only) for only in (only_p, only_q))
+    scoped = sorted(sum(word.role > 0 for word in only) for only in (only_p, only_q))
+    kept = _kept_ends(mine, yours)
+    unlike = (p.sketch ^ q.sketch).bit_count()
+    return (
+        cosine,
+        math.log1p(few),
+        math.log1p(many),
+        math.log1p(shared),
+        (few + many) / max(1, few + many + 2 * shared),
+        float(names[0]),
+        float(names[1]),
+        float(scoped[0]),
+        float(scoped[1]),
+        kept,
+        float(few == 1 and many == 1 and kept > 0.5),
+        float(few == 0 and many > 0),
+        _in_order(mine, yours, known & other),
+        1 - unlike / max(1, (p.sketch | q.sketch).bit_count()),
+        unlike / (SKETCH_BYTES * (1 + few + many)),
+        min(p.size, q.size) / max(1, p.size, q.size),
+        math.log1p(min(p.size, q.size)),
+        float(p.question == q.question),
+        float(Question.NONE in (p.question, q.question) or Question.COMMAND in (p.question, q.question)),
+        float((p.question == Question.COMMAND) != (q.question == Question.COMMAND)),
+        float(p.negations + q.negations > 0),
+        float((p.quantifiers ^ q.quantifiers).bit_count()),
+        float(bool((p.traits ^ q.traits) & Trait.BACKWARD)),
+        float(few + many == 0),
+        float(_vetoed(p, q)),
+    )
+
+
+def _vetoed(p: Profile, q: Profile) -> bool:
+    return veto(p, q) not in (None, Veto.LENGTH)
+
+
+def _kept_ends(mine: list[int], yours: list[int]) -> float:
+    """Share of the longer text that both begin and end with: near 1 when one word was replaced or put in."""
+    shorter = min(len(mine), len(yours))
+    ahead = 0
+    while ahead < shorter and mine[ahead] == yours[ahead]:
+        ahead += 1
+    behind = 0
+    while behind < shorter - ahead and mine[-1 - behind] == yours[-1 - behind]:
+        behind += 1
+    return (ahead + behind) / max(1, len(mine), len(yours))
+
+
+def _in_order(mine: list[int], yours: list[int], shared: set[int]) -> float:
+    """Share of neighbouring shared words that the other text has in the same order."""
+    if len(shared) < 2:
+        return 1.0
+    place = {word: at for at, word in enumerate(yours)}
+    order = [place[word] for word in mine if word in shared]
+    return sum(one < two for one, two in pairwise(order)) / max(1, len(order) - 1)

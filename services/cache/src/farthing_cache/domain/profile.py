@@ -1,0 +1,358 @@
+"""What is kept of a prompt so that another can be compared with it: keyed hashes and counts, never its words."""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import IntEnum, IntFlag
+from itertools import pairwise
+from typing import Final
+
+from farthing_cache.domain import lexicon
+from farthing_cache.domain.words import MAX_CHARS, Token, number, stem, tokens
+
+VERSION: Final = 1
+MAX_WORDS: Final = 72
+MAX_OPPOSITES: Final = 24
+SKETCH_BYTES: Final = 32
+MAX_BYTES: Final = 512
+
+_HASH_BYTES: Final = 3
+_HEADER: Final = struct.Struct(
+    ">BBBBIHHBB"
+)  # version, question, language, negations, quantifiers, traits, size, words, opposites
+_GRAM: Final = 3
+
+
+class Kind(IntEnum):
+    """What a word is."""
+
+    WORD = 0
+    NAME = 1
+    NUMBER = 2
+    UNIT = 3
+    DATE = 4
+
+
+class Question(IntEnum):
+    """What a text asks for."""
+
+    NONE = 0
+    WHAT = 1
+    WHO = 2
+    WHEN = 3
+    WHERE = 4
+    WHY = 5
+    HOW = 6
+    HOW_MUCH = 7
+    YES_NO = 8
+    COMMAND = 9
+
+
+class Trait(IntFlag):
+    """What decides whether a text may be compared at all."""
+
+    NONE = 0
+    LONG = 1 << 0  # more than is compared
+    BACKWARD = 1 << 1  # points to what was said before
+    ELLIPSIS = 1 << 2  # says too little to stand alone
+    TIME = 1 << 3  # its answer depends on when it is asked
+    PERSONAL = 1 << 4  # its answer depends on who asks
+    MIXED_SCRIPT = 1 << 5  # a word of two scripts: a look-alike
+    DEFINITE = 1 << 6  # speaks of "the" thing, and names none
+
+
+@dataclass(frozen=True, slots=True)
+class Word:
+    """A word that says something: its keyed hash, what it is, and the class of the preposition before it."""
+
+    hash: int
+    kind: Kind
+    role: int
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """A prompt, as far as vetoes and features need it. Comparable only with profiles made under the same key."""
+
+    question: Question
+    language: int
+    negations: int
+    quantifiers: int
+    traits: Trait
+    size: int  # all words, also those that say nothing
+    words: tuple[Word, ...]
+    opposites: frozenset[int]  # hashes of words that would turn the sentence round
+    sketch: int  # keyed hashes of letter triples, as bits: near-equal spellings share most
+
+    def to_bytes(self) -> bytes:
+        """At most MAX_BYTES."""
+        opposites = sorted(self.opposites)
+        parts = [
+            _HEADER.pack(
+                VERSION, self.question, self.language, self.negations, self.quantifiers, self.traits, self.size,
+                len(self.words), len(opposites),
+            ),
+            self.sketch.to_bytes(SKETCH_BYTES, "big"),
+            *(word.hash.to_bytes(_HASH_BYTES, "big") + bytes([word.kind << 4 | word.role]) for word in self.words),
+            *(one.to_bytes(_HASH_BYTES, "big") for one in opposites),
+        ]  # fmt: skip
+        return b"".join(parts)
+
+    @classmethod
+    def from_bytes(cls, kept: bytes) -> Profile:
+        """What to_bytes wrote; ValueError for anything else."""
+        try:
+            version, question, language, negations, quantifiers, traits, size, words, opposites = _HEADER.unpack_from(
+                kept
+            )
+        except struct.error:
+            raise ValueError("not a profile") from None
+        body = kept[_HEADER.size + SKETCH_BYTES :]
+        if version != VERSION or len(body) != words * (_HASH_BYTES + 1) + opposites * _HASH_BYTES:
+            raise ValueError("not a profile of this version")
+        step, split = _HASH_BYTES + 1, words * (_HASH_BYTES + 1)
+        return cls(
+            Question(question), language, negations, quantifiers, Trait(traits), size,
+            tuple(_word(body[at : at + step]) for at in range(0, split, step)),
+            frozenset(int.from_bytes(body[at : at + _HASH_BYTES], "big") for at in range(split, len(body), _HASH_BYTES)),
+            int.from_bytes(kept[_HEADER.size : _HEADER.size + SKETCH_BYTES], "big"),
+        )  # fmt: skip
+
+
+def _word(packed: bytes) -> Word:
+    return Word(int.from_bytes(packed[:_HASH_BYTES], "big"), Kind(packed[_HASH_BYTES] >> 4), packed[_HASH_BYTES] & 15)
+
+
+def of(text: str, key: bytes) -> Profile:
+    """The profile of a text under an organisation's key (16 to 64 bytes)."""
+    found = tokens(text)
+    spoken = [token for token in found if token.word not in "?!\n"]
+    lower = [token.word for token in spoken]
+    hasher = _Hasher(key)
+    words = _words(spoken, hasher)
+    return Profile(
+        question=_question(lower, asked=any(token.word == "?" for token in found)),
+        language=_language(text[:MAX_CHARS], lower),
+        negations=min(255, sum(word in lexicon.NEGATIONS for word in lower)),
+        quantifiers=_mask(lower),
+        traits=_traits(text, lower, words),
+        size=min(65_535, len(lower)),
+        words=tuple(words[:MAX_WORDS]),
+        opposites=_opposites(lower, hasher),
+        sketch=_sketch(lower, hasher),
+    )
+
+
+class _Hasher:
+    def __init__(self, key: bytes) -> None:
+        self._keyed = hashlib.blake2b(key=key, digest_size=_HASH_BYTES)
+
+    def __call__(self, word: str) -> int:
+        one = self._keyed.copy()
+        one.update(word.encode("utf-8", "replace"))
+        return int.from_bytes(one.digest(), "big")
+
+
+def _words(spoken: Sequence[Token], hasher: _Hasher) -> list[Word]:
+    shouted = sum(token.capital for token in spoken) > 0.6 * len(spoken) and len(spoken) > 3
+    words: list[Word] = []
+    role = 0
+    after_number = False
+    for token in spoken:
+        word = token.word
+        if word in lexicon.ROLES:
+            role = lexicon.ROLES[word]
+            continue
+        kind, value = _kind(token, shouted=shouted, after_number=after_number)
+        after_number = kind is Kind.NUMBER
+        if kind is Kind.WORD and (word in lexicon.STOP or word in lexicon.PREPOSITIONS or word in lexicon.NEGATIONS):
+            continue
+        words.append(Word(hasher(value), kind, role))
+        role = 0
+    return words
+
+
+def _kind(token: Token, *, shouted: bool, after_number: bool) -> tuple[Kind, str]:
+    word = token.word
+    if (value := number(word)) is not None:
+        return Kind.NUMBER, value
+    if word in lexicon.UNITS and (after_number or word not in lexicon.UNITS_AFTER_NUMBERS):
+        return Kind.UNIT, lexicon.UNITS[word]
+    if (date := _date(token)) is not None:
+        return Kind.DATE, date
+    if word in lexicon.NAMES:
+        return Kind.NAME, word
+    named = token.capital and not token.first and not shouted and word not in lexicon.STOP
+    return (Kind.NAME if named else Kind.WORD), stem(word)
+
+
+def _date(token: Token) -> str | None:
+    word = lexicon.SHORT_DATES.get(token.word, token.word)
+    if word in lexicon.WEEKDAYS:
+        return word
+    if word in lexicon.MONTHS and (word not in {"may", "march"} or (token.capital and not token.first)):
+        return word
+    return None
+
+
+def _mask(lower: Sequence[str]) -> int:
+    mask = 0
+    for word in lower:
+        mask |= lexicon.QUANTIFIERS.get(word, 0)
+    return mask
+
+
+def _opposites(lower: Sequence[str], hasher: _Hasher) -> frozenset[int]:
+    present = {stem(word) for word in lower} | set(lower)
+    turned: set[str] = set()
+    for word in lower:
+        turned.update(stem(other) for other in lexicon.OPPOSITES.get(word, ()))
+        turned.update(stem(other) for other in lexicon.OPPOSITES.get(stem(word), ()))
+        if word not in lexicon.NOT_PREFIXED and (base := _unprefixed(word)):
+            turned.add(stem(base))
+    return frozenset(hasher(word) for word in sorted(turned - present)[:MAX_OPPOSITES])
+
+
+def _unprefixed(word: str) -> str | None:
+    for prefix in lexicon.NEGATING_PREFIXES:
+        if word.startswith(prefix) and len(word) - len(prefix) >= 4:
+            return word[len(prefix) :]
+    return None
+
+
+def _sketch(lower: Sequence[str], hasher: _Hasher) -> int:
+    sketch = 0
+    joined = f" {' '.join(lower[:MAX_WORDS])} "
+    for gram in {joined[at : at + _GRAM] for at in range(len(joined) - _GRAM + 1)}:
+        sketch |= 1 << (hasher(gram) % (SKETCH_BYTES * 8))
+    return sketch
+
+
+_WH: Final[dict[str, Question]] = {
+    "who": Question.WHO, "whom": Question.WHO, "whose": Question.WHO, "when": Question.WHEN, "where": Question.WHERE,
+    "why": Question.WHY, "how": Question.HOW, "what": Question.WHAT, "which": Question.WHAT,
+}  # fmt: skip
+_AFTER_HOW: Final = frozenset(
+    "many much long far often old tall big high deep large fast heavy wide soon late expensive".split()
+)
+_AFTER_WHAT: Final[dict[str, Question]] = {
+    "time": Question.WHEN, "year": Question.WHEN, "date": Question.WHEN, "day": Question.WHEN, "month": Question.WHEN,
+    "place": Question.WHERE, "country": Question.WHERE, "city": Question.WHERE, "person": Question.WHO, "people": Question.WHO,
+    "way": Question.HOW, "reason": Question.WHY, "reasons": Question.WHY, "price": Question.HOW_MUCH, "number": Question.HOW_MUCH,
+    "steps": Question.HOW, "cause": Question.WHY, "causes": Question.WHY,
+}  # fmt: skip
+_STARTS: Final = 12
+_ASIDE: Final = frozenset("please hi hello hey so and but ok okay well the a an".split())
+
+
+def _question(lower: Sequence[str], *, asked: bool) -> Question:
+    head = [word for word in lower[:_STARTS] if word not in _ASIDE]
+    if not head:
+        return Question.NONE
+    for at, word in enumerate(head):
+        if word in _WH:
+            return _refined(_WH[word], head[at + 1 : at + 7])
+    if head[0] in lexicon.AUXILIARIES:
+        return Question.YES_NO
+    if head[0] in _AFTER_WHAT or head[0] in {"steps", "ways"}:
+        return _AFTER_WHAT.get(head[0], Question.HOW)
+    return Question.NONE if asked else Question.COMMAND
+
+
+def _refined(found: Question, after: Sequence[str]) -> Question:
+    if found is Question.HOW and after and after[0] in _AFTER_HOW:
+        return Question.HOW_MUCH
+    if found is Question.WHAT:
+        for word in after[:4]:
+            if word in _AFTER_WHAT:
+                return _AFTER_WHAT[word]
+            if word not in lexicon.AUXILIARIES and word not in {"best", "main", "right", "fastest", "easiest"}:
+                break
+    return found
+
+
+# Languages are numbered from 1; 0 is "cannot tell". Other scripts follow.
+_LANGUAGE_NUMBERS: Final = {name: number for number, name in enumerate(lexicon.LANGUAGES, start=1)}
+ENGLISH: Final = _LANGUAGE_NUMBERS["en"]
+_SCRIPTS: Final = (
+    "CYRILLIC",
+    "GREEK",
+    "ARABIC",
+    "HEBREW",
+    "DEVANAGARI",
+    "CJK",
+    "HIRAGANA",
+    "KATAKANA",
+    "HANGUL",
+    "THAI",
+)
+_FIRST_SCRIPT: Final = 32
+_SAMPLE: Final = 64
+
+
+def _language(text: str, lower: Sequence[str]) -> int:
+    if not text.isascii():
+        letters = [letter for letter in text if ord(letter) > 0x36F and letter.isalpha()][:_SAMPLE]
+        if 2 * len(letters) > min(_SAMPLE, sum(map(str.isalpha, text))):
+            return _script(letters[0])
+    counts = {name: sum(word in common for word in lower) for name, common in lexicon.LANGUAGES.items()}
+    best = max(counts, key=lambda name: counts[name])
+    return (
+        _LANGUAGE_NUMBERS[best]
+        if counts[best] > (counts["en"] if best != "en" else 0) and counts[best] > 1
+        else (ENGLISH if counts["en"] else 0)
+    )
+
+
+def _script(letter: str) -> int:
+    name = unicodedata.name(letter, "")
+    for at, script in enumerate(_SCRIPTS):
+        if name.startswith(script):
+            return _FIRST_SCRIPT + at
+    return 255
+
+
+def _traits(text: str, lower: Sequence[str], words: Sequence[Word]) -> Trait:
+    traits = Trait.NONE
+    if len(text) > MAX_CHARS or len(words) > MAX_WORDS:
+        traits |= Trait.LONG
+    if any(word in lexicon.BACKWARD for word in lower):
+        traits |= Trait.BACKWARD
+    if "the" in lower and not any(word.kind is Kind.NAME for word in words):
+        traits |= Trait.DEFINITE
+    if len(words) < 2 or lower[:2] in (["what", "about"], ["how", "about"], ["and", "what"], ["and", "how"]):
+        traits |= Trait.ELLIPSIS
+    if _depends_on_time(lower):
+        traits |= Trait.TIME
+    if _is_personal(lower):
+        traits |= Trait.PERSONAL
+    if not text.isascii() and any(map(_is_mixed, lower)):
+        traits |= Trait.MIXED_SCRIPT
+    return traits
+
+
+def _depends_on_time(lower: Sequence[str]) -> bool:
+    if any(word in lexicon.TIME_WORDS for word in lower):
+        return True
+    return any(
+        (one in {"this", "next", "last"} and two in lexicon.TIME_SPANS) or (one, two) == ("right", "now")
+        for one, two in pairwise(lower)
+    )
+
+
+def _is_personal(lower: Sequence[str]) -> bool:
+    for at, word in enumerate(lower):
+        if word in lexicon.POSSESSIVES and any(near in lexicon.PERSONAL for near in lower[at + 1 : at + 4]):
+            return True
+    return lower[:3] in (["who", "am", "i"], ["where", "am", "i"], ["what", "did", "i"])
+
+
+def _is_mixed(word: str) -> bool:
+    if word.isascii():
+        return False
+    scripts = {unicodedata.name(letter, "?").split()[0] for letter in word if letter.isalpha()}
+    return len(scripts & {"LATIN", "CYRILLIC", "GREEK"}) > 1
