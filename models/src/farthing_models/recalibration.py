@@ -34,6 +34,7 @@ EDGE: Final = 1e-4
 # Differences below it are rounding.
 TOLERANCE: Final = 1e-9
 NEWTON_STEPS: Final = 50
+SMALLEST_STEP: Final = 1e-10
 # The least that a map rises from one knot to the next, and how near 0 and 1 it comes: as many steps as knots fit in.
 STEP: Final = 1e-9
 INNER_EDGE: Final = 1e-6
@@ -190,28 +191,41 @@ def _fit(log_odds: Matrix, labels: Matrix) -> tuple[float, float]:
 
 
 def _newton(columns: Matrix, labels: Matrix, fixed: Matrix) -> tuple[float, ...]:
+    """The least of a convex function: steps are halved until each goes down, which undamped ones need not."""
     centre = np.array([0.0, 1.0])[: columns.shape[1]]
     precision = np.diag([OFFSET_SD**-2, SLOPE_SD**-2][: columns.shape[1]])
+
+    def loss(weights: Matrix) -> float:
+        moved = columns @ weights + fixed
+        away = weights - centre
+        return float(np.sum(np.logaddexp(0.0, moved) - labels * moved) + away @ precision @ away / 2.0)
+
     weights = centre.copy()
     for _ in range(NEWTON_STEPS):
-        expected = 1.0 / (1.0 + np.exp(-(columns @ weights + fixed)))
+        expected = _sigmoid(columns @ weights + fixed)
         gradient = columns.T @ (expected - labels) + precision @ (weights - centre)
         curvature = (columns * (expected * (1.0 - expected))[:, None]).T @ columns + precision
         step = np.linalg.solve(curvature, gradient)
+        while loss(weights - step) > loss(weights) and np.abs(step).max() > SMALLEST_STEP:
+            step = step / 2.0
         weights = weights - step
-        if np.abs(step).max() < 1e-10:
+        if np.abs(step).max() <= SMALLEST_STEP:
             break
     return tuple(float(weight) for weight in weights)
 
 
 def _moved(curve: Curve, offset: float, slope: float) -> Curve:
     """The map with every knot moved; strictly rising, whatever rounding does at the ends."""
-    moved = 1.0 / (1.0 + np.exp(-(offset + slope * _log_odds(curve.probabilities))))
-    moved = np.clip(moved, INNER_EDGE, 1.0 - INNER_EDGE)
+    moved = np.clip(_sigmoid(offset + slope * _log_odds(curve.probabilities)), INNER_EDGE, 1.0 - INNER_EDGE)
     rising = [float(moved[0])]
     for probability in moved[1:]:
         rising.append(max(float(probability), rising[-1] + STEP))
     return Curve(curve.scores, tuple(rising))
+
+
+def _sigmoid(log_odds: Matrix) -> Matrix:
+    found: Matrix = 0.5 * (1.0 + np.tanh(log_odds / 2.0))  # which overflows nowhere
+    return found
 
 
 def _log_odds(probabilities: Sequence[float]) -> Matrix:
