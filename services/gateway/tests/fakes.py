@@ -17,6 +17,7 @@ from farthing_gateway.app.idempotency import Idempotency
 from farthing_gateway.app.judgement import Judgement
 from farthing_gateway.app.models import Models
 from farthing_gateway.app.one_request import OneRequest
+from farthing_gateway.app.routing import Router
 from farthing_gateway.domain.acceptance import Limits
 from farthing_gateway.domain.analysis import Analysis
 from farthing_gateway.domain.answer import Answer
@@ -27,11 +28,11 @@ from farthing_gateway.domain.errors import key_invalid
 from farthing_gateway.domain.events import Decision, Delta, Event, Final
 from farthing_gateway.domain.grace import Grace
 from farthing_gateway.domain.grants import Grant, Grants
-from farthing_gateway.domain.model import CacheLevel, FinishReason, Task
+from farthing_gateway.domain.model import CacheLevel, FinishReason
 from farthing_gateway.domain.nearcache import NearCache
 from farthing_gateway.domain.outcomes import Foretold, Observed, OutcomeSource
+from farthing_gateway.domain.pace import Paces
 from farthing_gateway.domain.prompt import Message, Prompt, Question
-from farthing_gateway.domain.routing import Thresholds
 from farthing_gateway.ports import (
     CachedUse,
     Chunk,
@@ -49,7 +50,7 @@ from farthing_kit.money import cost
 from farthing_kit.telemetry import logs
 from farthing_kit.testing.clock import VirtualClock
 from farthing_kit.usage import TokenUsage
-from services.gateway.tests.values import MODELS, POLICY, PRICES, USAGE, policy
+from services.gateway.tests.values import MODELS, POLICY, PRICES, USAGE, analysis, policy
 
 AWAY = Unavailable("away")
 
@@ -117,12 +118,14 @@ class FakeClassifier(Switch):
 
     def __init__(self) -> None:
         super().__init__()
-        self.analysis = Analysis(0.1, Task.QUESTION_ANSWERING, 20, 0.2, 9)
+        self.analysis = analysis()
+        self.embeddings: list[bool] = []
         self.gate = asyncio.Event()
         self.gate.set()
 
-    async def analyze(self, messages: tuple[Message, ...]) -> Analysis:
+    async def analyze(self, messages: tuple[Message, ...], *, embedding: bool) -> Analysis:
         self.passed()
+        self.embeddings.append(embedding)
         await self.gate.wait()
         return self.analysis
 
@@ -136,6 +139,7 @@ class FakeAdmission(Switch):
         self.released: list[str] = []
         self.closed: set[str] = set()
         self.lives_s: list[float] = []
+        self.budget_pace = 0.0
         self.gate = asyncio.Event()
         self.gate.set()
 
@@ -147,7 +151,7 @@ class FakeAdmission(Switch):
         self.held[reservation_id] = (model, estimate)
         self.lives_s.append(life_s)
         await self.gate.wait()
-        return Reservation(reservation_id, cost(estimate, quote.prices), quote)
+        return Reservation(reservation_id, cost(estimate, quote.prices), quote, self.budget_pace)
 
     async def release(self, reservation_id: str) -> None:
         self.passed()
@@ -336,6 +340,7 @@ class Mesh:
         self.grants = Grants(limit=100, stale_s=300.0, refusal_s=2.0)
         self.near = NearCache(max_bytes=10_000, max_entry_bytes=5_000, time_to_live_s=30.0)
         self.grace = Grace(quiet_s=30.0)
+        self.paces = Paces()
         self.claims = Claims(limit=100)
         self.background = Background(limit=10, timeout_s=5.0, log=logs.get("test"))
         self.models = Models(self.pools, self.prices, clock=self.clock, refresh_s=10.0, log=logs.get("test"))
@@ -346,8 +351,8 @@ class Mesh:
             caches=Caches(Memory(self.near, self.line), self.cache, self.background, self.clock, self.watcher),
             judgement=Judgement(self.classifier, hedge_s=hedge_s),
             models=self.models,
-            thresholds=Thresholds(),
-            admissions=Admissions(self.admission, self.grace, self.background, self.clock),
+            router=Router(self.clock, paces=self.paces),
+            admissions=Admissions(self.admission, self.grace, self.background, self.clock, self.paces),
             scheduler=self.scheduler,
             usage=self.usage,
             observer=self.watcher,

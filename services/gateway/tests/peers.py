@@ -168,6 +168,15 @@ class Classifier(classifier_rpc.ClassifierServiceServicer):
             expected_output=classifier.OutputLength(p50_tokens=20, p90_tokens=60),
             uncertainty=0.1,
             prompt_tokens=9,
+            tiers=[
+                classifier.TierOutlook(tier=Tier.TIER_SMALL, success=0.90, gain=0.05, score=2.0),
+                classifier.TierOutlook(tier=Tier.TIER_MEDIUM, success=0.95, gain=0.03, score=2.8),
+                classifier.TierOutlook(tier=Tier.TIER_LARGE, success=0.98, score=3.7),
+            ],
+            flags=[classifier.ANALYSIS_FLAG_TRUNCATED],
+            stage=classifier.ANALYSIS_STAGE_LEXICAL,
+            model_version="m1",
+            calibration_version="c1",
         )
 
 

@@ -74,7 +74,16 @@ class TestTheWay:
         assert (decision.quantization, decision.cache_level) == ("INT4", CacheLevel.CACHE_LEVEL_NONE)
         assert decision.analysis.complexity == pytest.approx(0.1)
         assert decision.reserved.nano_units > final.cost.nano_units
-        assert "Complexity" in decision.explanation
+        assert "cheapest to reach 0.70" in decision.explanation
+        routing = decision.routing
+        assert routing.reason == pb.ROUTING_REASON_QUALITY_FLOOR
+        assert [(each.model, each.success) for each in routing.options] == [
+            ("small", 0.90),
+            ("medium", 0.95),
+            ("large", 0.98),
+        ]
+        assert all(each.expected_cost.nano_units > 0 for each in routing.options)
+        assert (list(decision.analysis.flags), decision.analysis.calibration_version) == (["TRUNCATED"], "c1")
         assert not decision.degradations
         assert final.usage == USAGE
         assert (final.cost.currency_code, final.cost.nano_units) == ("USD", 540)

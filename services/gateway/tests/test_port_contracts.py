@@ -161,10 +161,13 @@ async def test_an_answer_of_another_epoch_or_organisation_or_age_is_not_found(po
 
 
 async def test_an_analysis_has_everything_that_routing_needs(ports: Ports) -> None:
-    analysis = await ports.classifier.analyze(QUESTION)
+    analysis = await ports.classifier.analyze(QUESTION, embedding=False)
     assert analysis.complexity == pytest.approx(0.1)
     assert analysis.task is Task.QUESTION_ANSWERING
     assert (analysis.expected_output_tokens, analysis.prompt_tokens) == (20, 9)
+    assert [outlook.tier for outlook in analysis.outlooks] == [Tier.SMALL, Tier.MEDIUM, Tier.LARGE]
+    assert [outlook.success for outlook in analysis.outlooks] == [0.9, 0.95, 0.98]
+    assert analysis.outlooks[0].gain == pytest.approx(0.05)
 
 
 async def test_a_reservation_holds_the_estimate_at_the_quoted_prices(ports: Ports) -> None:
@@ -202,7 +205,7 @@ async def test_absence_is_an_error_that_says_so(ports: Ports) -> None:
         ports.keys.authorize("fk_acme"),
         ports.cache.look_up(KEY, None),
         ports.cache.store(KEY, answer(), epoch_of_nothing, HOUR),
-        ports.classifier.analyze(QUESTION),
+        ports.classifier.analyze(QUESTION, embedding=False),
         ports.admission.reserve("r_2", "small", USAGE, 90.0),
         ports.admission.release("r_2"),
         anext(ports.scheduler.generate(JOB)),

@@ -6,9 +6,10 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from farthing_gateway.domain.analysis import Analysis, Outlook
 from farthing_gateway.domain.answer import Answer
 from farthing_gateway.domain.catalogue import ModelPrice, ServedModel
-from farthing_gateway.domain.model import Role, Tier
+from farthing_gateway.domain.model import Role, Task, Tier
 from farthing_gateway.domain.policy import OutageMode, Policy
 from farthing_gateway.domain.prompt import AskedSampling, Message, Prompt
 from farthing_kit.money import NanoUsd, UnitPrices
@@ -50,6 +51,20 @@ def ask(text: str = "What is the capital of France?", *earlier: Message, **chang
 def sampled(**changes: Any) -> AskedSampling:
     """Sampling with something said."""
     return AskedSampling(**changes)
+
+
+def outlooks(small: float, medium: float, large: float) -> tuple[Outlook, ...]:
+    """What the tiers are worth for a prompt."""
+    return (
+        Outlook(Tier.SMALL, small, medium - small),
+        Outlook(Tier.MEDIUM, medium, large - medium),
+        Outlook(Tier.LARGE, large),
+    )
+
+
+def analysis(small: float = 0.9, medium: float = 0.95, large: float = 0.98, **changes: Any) -> Analysis:
+    """A judgement in which the tiers answer acceptably with these probabilities."""
+    return replace(Analysis(0.1, Task.QUESTION_ANSWERING, 20, 0.2, 9, outlooks(small, medium, large)), **changes)
 
 
 def answer(text: str = "Paris.", **changes: Any) -> Answer:

@@ -37,9 +37,8 @@ class GatewaySettings(ServiceSettings):
     list_timeout_ms: int = setting(2000, doc="budget of listing pools", min=1)
 
     # Routing
-    small_below: float = setting(0.35, doc="complexity below which the small tier answers", min=0.0, max=1.0)
-    medium_below: float = setting(0.70, doc="complexity below which the medium tier answers", min=0.0, max=1.0)
     unsure_above: float = setting(0.95, doc="uncertainty above which the default tier answers", min=0.0, max=1.0)
+    practically_equal: float = setting(0.02, doc="tiers whose success is this close are as good", min=0.0, max=1.0)
     catalogue_refresh_ms: int = setting(10_000, doc="how old models and prices may get", min=100)
 
     # Memory
@@ -51,6 +50,7 @@ class GatewaySettings(ServiceSettings):
     key_refused_ms: int = setting(2_000, doc="how long a refused key is refused without asking again", min=0)
     idempotency_keys: int = setting(100_000, doc="idempotency keys remembered, for 24 hours", min=1)
     idempotency_bytes: int = setting(16 * 1024 * 1024, doc="answers remembered for repetitions", min=0)
+    sessions: int = setting(100_000, doc="sessions whose tier is remembered", min=1)
     grace_quiet_ms: int = setting(30_000, doc="how long accounting must answer before an outage counts as over", min=0)
     background_limit: int = setting(256, doc="stores and releases under way at once; more are dropped", min=1)
     background_ms: int = setting(2_000, doc="budget of each store and release, after the caller has its answer", min=1)

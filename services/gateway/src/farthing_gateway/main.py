@@ -30,13 +30,16 @@ from farthing_gateway.app.judgement import Judgement
 from farthing_gateway.app.models import Models
 from farthing_gateway.app.one_request import OneRequest
 from farthing_gateway.app.outcomes import Outcomes
+from farthing_gateway.app.routing import Router
 from farthing_gateway.config import GatewaySettings
 from farthing_gateway.domain.acceptance import Limits
 from farthing_gateway.domain.claims import WINDOW_S, Claims
 from farthing_gateway.domain.grace import Grace
 from farthing_gateway.domain.grants import Grants
 from farthing_gateway.domain.nearcache import NearCache
+from farthing_gateway.domain.pace import Paces
 from farthing_gateway.domain.routing import Thresholds
+from farthing_gateway.domain.sessions import Sessions
 from farthing_gateway.handler import GatewayHandler
 from farthing_gateway.outcome_handler import OutcomeHandler
 from farthing_gateway.ports import UsageBook
@@ -149,17 +152,24 @@ def _models(process: GatewayProcess, peers: Peers) -> Models:
     return models
 
 
+def _router(process: GatewayProcess, paces: Paces) -> Router:
+    settings = process.settings
+    thresholds = Thresholds(settings.unsure_above, settings.practically_equal)
+    return Router(process.clock, thresholds, Sessions(limit=settings.sessions), paces)
+
+
 def _gateway(process: GatewayProcess, peers: Peers, memories: Memories, models: Models) -> Gateway:
     settings, clock = process.settings, process.clock
     observer = TelemetryObserver(process.telemetry.metrics)
     background = Background(limit=settings.background_limit, timeout_s=settings.background_ms / 1000, log=process.log)
     process.on_close(background.drain)
+    paces, grace = Paces(limit=settings.keys), Grace(quiet_s=settings.grace_quiet_ms / 1000)
     way = OneRequest(
         caches=Caches(memories.near, peers.cache, background, clock, observer),
         judgement=Judgement(peers.classifier, hedge_s=settings.analyze_hedge_ms / 1000),
         models=models,
-        thresholds=Thresholds(settings.small_below, settings.medium_below, settings.unsure_above),
-        admissions=Admissions(peers.accounting, Grace(quiet_s=settings.grace_quiet_ms / 1000), background, clock),
+        router=_router(process, paces),
+        admissions=Admissions(peers.accounting, grace, background, clock, paces),
         scheduler=peers.scheduler,
         usage=peers.usage,
         observer=observer,

@@ -54,8 +54,9 @@ class AnswerCache(Protocol):
 class Classifier(Protocol):
     """Judges prompts."""
 
-    async def analyze(self, messages: tuple[Message, ...]) -> Analysis:
-        """What the last message needs, in the light of those before it."""
+    async def analyze(self, messages: tuple[Message, ...], *, embedding: bool) -> Analysis:
+        """What the last message needs, in the light of those before it. Without `embedding`, the encoder may be left
+        out."""
         ...
 
 
@@ -66,6 +67,7 @@ class Reservation:
     reservation_id: str
     amount: NanoUsd
     quote: Quote
+    budget_pace: float = 0.0
 
 
 class Admission(Protocol):

@@ -10,7 +10,9 @@ from farthing.type.v1.model_pb2 import Sampling as SamplingMessage
 from farthing_gateway.domain.analysis import Analysis
 from farthing_gateway.domain.catalogue import Catalogue
 from farthing_gateway.domain.events import Decision, Degradation, Delta, Event, Final
+from farthing_gateway.domain.options import TierOption
 from farthing_gateway.domain.prompt import AskedSampling, CacheControl, Message, Prompt
+from farthing_gateway.domain.routing import Routing
 from farthing_kit.wire import money_to_message, prices_to_message, usage_to_message
 
 _NOT_ASKED = AskedSampling()
@@ -28,6 +30,8 @@ def prompt_from_message(message: pb.Prompt) -> Prompt:
         priority=message.priority,
         tags=dict(message.tags),
         idempotency_key=message.idempotency_key,
+        session_id=message.session_id,
+        quality_floor=message.quality_floor if message.HasField("quality_floor") else None,
     )
 
 
@@ -57,6 +61,7 @@ def decision_to_message(decision: Decision) -> pb.Decision:
         reserved=money_to_message(decision.reserved) if decision.reserved is not None else None,
         explanation=decision.explanation,
         degradations=[_degradation(degradation) for degradation in decision.degradations],
+        routing=_routing(decision.routing) if decision.routing is not None else None,
     )
 
 
@@ -114,6 +119,28 @@ def _analysis(analysis: Analysis) -> pb.Analysis:
         task=Task.ValueType(analysis.task),
         expected_output_tokens=analysis.expected_output_tokens,
         uncertainty=analysis.uncertainty,
+        flags=[flag.name for flag in sorted(analysis.flags)],
+        model_version=analysis.model_version,
+        calibration_version=analysis.calibration_version,
+    )
+
+
+def _routing(routing: Routing) -> pb.Routing:
+    return pb.Routing(
+        options=[_option(option) for option in routing.options],
+        quality_floor=routing.quality_floor,
+        budget_pace=routing.budget_pace,
+        reason=pb.RoutingReason.ValueType(routing.reason),
+    )
+
+
+def _option(option: TierOption) -> pb.TierOption:
+    expected = option.expected_cost
+    return pb.TierOption(
+        tier=Tier.ValueType(option.tier),
+        model=option.model.name if option.model is not None else "",
+        success=option.success,
+        expected_cost=money_to_message(expected) if expected is not None else None,
     )
 
 

@@ -10,13 +10,27 @@ from google.protobuf.duration_pb2 import Duration
 from farthing.accounting.v1 import admission_service_pb2 as admission_pb
 from farthing.accounting.v1.admission_service_pb2_grpc import AdmissionServiceStub
 from farthing.accounting.v1.policy_pb2 import Policy as PolicyMessage
+from farthing.accounting.v1.policy_pb2 import RoutingPolicy as RoutingMessage
+from farthing.accounting.v1.policy_pb2 import SemanticCachePolicy as SemanticCacheMessage
 from farthing.accounting.v1.price_service_pb2 import ListPricesRequest
 from farthing.accounting.v1.price_service_pb2_grpc import PriceServiceStub
 from farthing_gateway.adapters.wire import known, quote_from_message
 from farthing_gateway.domain.catalogue import ModelPrice
 from farthing_gateway.domain.grants import Grant
-from farthing_gateway.domain.model import Tier
-from farthing_gateway.domain.policy import OutageMode, Policy
+from farthing_gateway.domain.model import Task, Tier
+from farthing_gateway.domain.policy import (
+    DEFAULT_MIN_QUALITY_FLOOR,
+    DEFAULT_OBJECTIVE,
+    CacheScope,
+    FixedTier,
+    Objective,
+    OutageMode,
+    Policy,
+    QualityFloor,
+    RoutingPolicy,
+    SemanticCachePolicy,
+    SpendingTarget,
+)
 from farthing_gateway.ports import Reservation
 from farthing_kit.context import Principal, service_context, use_context
 from farthing_kit.interceptors.client import Channel
@@ -57,6 +71,7 @@ class GrpcAccounting:
             reservation_id=response.reservation.reservation_id,
             amount=money_from_message(response.reservation.amount, "reservation.amount"),
             quote=quote_from_message(response.quote),
+            budget_pace=response.reservation.budget_pace,
         )
 
     async def release(self, reservation_id: str) -> None:
@@ -90,4 +105,37 @@ def _policy(message: PolicyMessage) -> Policy:
         cache_time_to_live=message.cache_time_to_live.ToTimedelta(),
         outage_mode=known(OutageMode, message.outage_mode, OutageMode.DENY),
         outage_grace=money_from_message(message.outage_grace, "policy.outage_grace"),
+        routing=_routing(message.routing, max_tier),
+        semantic_cache=_semantic_cache(message.semantic_cache),
+    )
+
+
+def _routing(message: RoutingMessage, max_tier: Tier) -> RoutingPolicy:
+    return RoutingPolicy(
+        objective=_objective(message, max_tier),
+        min_quality_floor=message.min_quality_floor or DEFAULT_MIN_QUALITY_FLOOR,
+        task_models={known(Task, each.task, Task.UNSPECIFIED): each.model for each in message.task_models},
+        cascade=message.cascade,
+        session_time_to_live=message.session_time_to_live.ToTimedelta(),
+        shadow_share=message.shadow_share,
+    )
+
+
+def _objective(message: RoutingMessage, max_tier: Tier) -> Objective:
+    match message.WhichOneof("objective"):
+        case "spending_target":
+            return SpendingTarget(money_from_message(message.spending_target, "policy.routing.spending_target"))
+        case "fixed_tier":
+            return FixedTier(min(known(Tier, message.fixed_tier, max_tier) or max_tier, max_tier))
+        case "quality_floor":
+            return QualityFloor(message.quality_floor)
+        case _:
+            return DEFAULT_OBJECTIVE
+
+
+def _semantic_cache(message: SemanticCacheMessage) -> SemanticCachePolicy:
+    return SemanticCachePolicy(
+        max_error_share=message.max_error_share,
+        scope=known(CacheScope, message.scope, CacheScope.USER) or CacheScope.ORG,
+        hit_price_share=message.hit_price_share,
     )

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final
 
-from farthing.classifier.v1.classifier_service_pb2 import AnalyzeRequest
+from farthing.classifier.v1.classifier_service_pb2 import AnalyzeRequest, AnalyzeResponse, TierOutlook
 from farthing.classifier.v1.classifier_service_pb2_grpc import ClassifierServiceStub
 from farthing_gateway.adapters.wire import known, messages_to_messages
-from farthing_gateway.domain.analysis import Analysis
-from farthing_gateway.domain.model import Task
+from farthing_gateway.domain.analysis import Analysis, AnalysisFlag, AnalysisStage, Outlook
+from farthing_gateway.domain.model import Task, Tier
+from farthing_gateway.domain.options import TIERS
 from farthing_gateway.domain.prompt import Message
 from farthing_kit.interceptors.client import Channel
 
 RETRIED: Final = ("farthing.classifier.v1.ClassifierService",)
+_FLAGS: Final = frozenset(AnalysisFlag)
 
 
 class GrpcClassifier:
@@ -22,14 +25,31 @@ class GrpcClassifier:
         self._stub = ClassifierServiceStub(channel)
         self._timeout_s = timeout_s
 
-    async def analyze(self, messages: tuple[Message, ...]) -> Analysis:
-        # The embedding is left out until there is a semantic cache that wants it.
-        request = AnalyzeRequest(messages=messages_to_messages(messages), omit_embedding=True)
-        response = await self._stub.Analyze(request, timeout=self._timeout_s)
-        return Analysis(
-            complexity=response.complexity,
-            task=known(Task, response.task, Task.UNSPECIFIED),
-            expected_output_tokens=response.expected_output.p50_tokens,
-            uncertainty=response.uncertainty,
-            prompt_tokens=response.prompt_tokens,
-        )
+    async def analyze(self, messages: tuple[Message, ...], *, embedding: bool) -> Analysis:
+        request = AnalyzeRequest(messages=messages_to_messages(messages), omit_embedding=not embedding)
+        return _analysis(await self._stub.Analyze(request, timeout=self._timeout_s))
+
+
+def _analysis(response: AnalyzeResponse) -> Analysis:
+    length = response.expected_output
+    return Analysis(
+        complexity=response.complexity,
+        task=known(Task, response.task, Task.UNSPECIFIED),
+        expected_output_tokens=length.p50_tokens,
+        uncertainty=response.uncertainty,
+        prompt_tokens=response.prompt_tokens,
+        outlooks=_outlooks(response.tiers),
+        flags=frozenset(AnalysisFlag(number) for number in map(int, response.flags) if number in _FLAGS),
+        stage=known(AnalysisStage, response.stage, AnalysisStage.UNSPECIFIED),
+        model_version=response.model_version,
+        calibration_version=response.calibration_version,
+        least_output_tokens=length.p10_tokens,
+        most_output_tokens=length.p90_tokens,
+        embedding=response.embedding,
+    )
+
+
+def _outlooks(tiers: Iterable[TierOutlook]) -> tuple[Outlook, ...]:
+    """A tier of a newer contract is left out: no policy of this one speaks of it."""
+    found = [Outlook(Tier(each.tier), each.success, each.gain, each.score) for each in tiers if int(each.tier) in TIERS]
+    return tuple(sorted(found, key=lambda outlook: outlook.tier))

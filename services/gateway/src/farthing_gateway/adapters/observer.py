@@ -29,6 +29,8 @@ class TelemetryObserver:
             MetricName.SAVED_NANO_USD, "What requests cost less than the counterfactual; dearer ones count 0.", by
         )
         self._degraded = metrics.counter(MetricName.DEGRADED, "Requests served without a part of the mesh.", ("part",))
+        by_reason = ("reason", "tier")
+        self._routed = metrics.counter(MetricName.ROUTED, "Requests that went to a tier, by what decided.", by_reason)
         self._near_entries = metrics.gauge(MetricName.NEAR_CACHE_ENTRIES, "Answers in the near cache.")
         self._near_bytes = metrics.gauge(MetricName.NEAR_CACHE_BYTES, "Bytes of the near cache.")
         self._children: dict[tuple[str, str, str], dict[str, Any]] = {}
@@ -41,6 +43,8 @@ class TelemetryObserver:
     def decided(self, decision: Decision) -> None:
         for degradation in decision.degradations:
             self._degraded.labels(degradation.part.name.lower()).inc()
+        if decision.routing is not None:
+            self._routed.labels(decision.routing.reason.name.lower(), decision.tier.name.lower()).inc()
         span = trace.get_current_span()
         if span.is_recording():
             span.set_attributes(_of_decision(decision))
@@ -119,6 +123,8 @@ def _of_decision(decision: Decision) -> Mapping[str, AttributeValue]:
     }
     if decision.reserved is not None:
         found[Attr.RESERVED_NANO_USD] = decision.reserved
+    if decision.routing is not None:
+        found[Attr.ROUTING_REASON] = decision.routing.reason.name
     if decision.analysis is not None:
         found[Attr.TASK] = decision.analysis.task.name
         found[Attr.COMPLEXITY] = decision.analysis.complexity

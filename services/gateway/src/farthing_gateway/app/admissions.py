@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from farthing.type.v1.error_reason_pb2 import ErrorReason
@@ -15,6 +15,7 @@ from farthing_gateway.domain.catalogue import Catalogue, Quote
 from farthing_gateway.domain.errors import accounting_unavailable
 from farthing_gateway.domain.events import Part
 from farthing_gateway.domain.grace import Grace
+from farthing_gateway.domain.pace import Paces
 from farthing_gateway.domain.policy import OutageMode
 from farthing_gateway.ports import Admission, Reservation
 from farthing_kit import deadline
@@ -51,6 +52,7 @@ class Admissions:
     grace: Grace
     background: Background
     clock: Clock
+    paces: Paces = field(default_factory=Paces)
 
     async def admit(self, request: Request, model: str, estimate: TokenUsage, catalogue: Catalogue) -> Admitted:
         """Hold the worst case. What accounting refuses is raised as it is; AccountingUnavailable as the policy says."""
@@ -66,7 +68,9 @@ class Admissions:
                 raise
             self.grace.accounting_failed()
             return self._without_accounting(request, estimate, catalogue.quote(model))
-        self.grace.accounting_answered(self.clock.monotonic())
+        now_s = self.clock.monotonic()
+        self.grace.accounting_answered(now_s)
+        self.paces.remember(request.context.principal.key_id, held.budget_pace, now_s)
         return Admitted(request.org, held.quote, held.reservation_id, held.amount)
 
     def nothing_generated(self, admitted: Admitted) -> None:

@@ -77,6 +77,7 @@ class Generation:
             reservation_id=self._admitted.reservation_id,
             reserved=self._admitted.amount if self._admitted.reservation_id else None,
             degradations=tuple(self._request.degradations),
+            routing=self._choice.routing,
         )
 
     def _delta(self, chunk: Chunk) -> Delta:

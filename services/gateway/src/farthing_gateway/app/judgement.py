@@ -9,7 +9,7 @@ from farthing_gateway.app.caches import Caches
 from farthing_gateway.app.request import Request
 from farthing_gateway.domain.analysis import Analysis
 from farthing_gateway.domain.events import Part
-from farthing_gateway.domain.routing import needs_analysis
+from farthing_gateway.domain.routing import needs_analysis, wants_embedding
 from farthing_gateway.ports import Classifier, Found
 from farthing_kit.errors import FarthingError
 
@@ -51,10 +51,11 @@ class Judgement:
         return asyncio.create_task(self._analyze(request), name="analyze")
 
     async def _analyze(self, request: Request) -> Analysis | None:
-        if not needs_analysis(request.question, request.policy):
+        embedding = wants_embedding(request.policy, request.cache_use)
+        if not embedding and not needs_analysis(request.question, request.policy):
             return None
         try:
-            return await self.classifier.analyze(request.question.messages)
+            return await self.classifier.analyze(request.question.messages, embedding=embedding)
         except FarthingError:
             request.degrade(Part.CLASSIFIER, f"the policy's default tier, {request.policy.default_tier.name}, was used")
             return None

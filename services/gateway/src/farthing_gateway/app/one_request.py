@@ -12,16 +12,17 @@ from farthing_gateway.app.generation import Generation
 from farthing_gateway.app.judgement import Judgement
 from farthing_gateway.app.models import Models
 from farthing_gateway.app.request import Request
+from farthing_gateway.app.routing import Router
 from farthing_gateway.domain import costs
 from farthing_gateway.domain.analysis import Analysis
 from farthing_gateway.domain.catalogue import Quote
 from farthing_gateway.domain.estimate import estimate
 from farthing_gateway.domain.events import Decision, Delta, Event, Final, Part
 from farthing_gateway.domain.model import CacheLevel
-from farthing_gateway.domain.routing import Thresholds, choose
 from farthing_gateway.ports import CachedUse, Found, Observer, Scheduler, UsageBook
 from farthing_kit.clock import Clock
 from farthing_kit.errors import FarthingError
+from farthing_kit.money import NanoUsd
 from farthing_kit.usage import TokenUsage
 
 NO_TOKENS = TokenUsage()
@@ -35,7 +36,7 @@ class OneRequest:
     caches: Caches
     judgement: Judgement
     models: Models
-    thresholds: Thresholds
+    router: Router
     admissions: Admissions
     scheduler: Scheduler
     usage: UsageBook
@@ -62,7 +63,7 @@ class OneRequest:
         self, request: Request, found: Found | None, analysis: Analysis | None
     ) -> AsyncGenerator[Event]:
         catalogue = await self.models.catalogue()
-        choice = choose(request.question, request.policy, analysis, catalogue, self.thresholds)  # 6 tier and model
+        choice = self.router.choose(request, analysis, catalogue)  # 6 tier and model
         bound = _upper_bound(request, analysis)
         admitted = await self.admissions.admit(request, choice.model.name, bound, catalogue)  # 7 Reserve
         generation = Generation(request, choice, analysis, admitted, self.clock)
@@ -76,6 +77,7 @@ class OneRequest:
                     elif isinstance(event, Final) and told is not None and generation.answer is not None:
                         # 10 The usage event is the worker's, which saw the tokens; it settles the reservation.
                         self.admissions.finished(admitted, event.costs.cost)
+                        self.router.ended(request, choice, event.costs.cost)
                         self.observer.ended(told, event)
                         # 11 Store: begun before the caller hears the end, which does not wait for it.
                         self.caches.keep(request, generation.answer, found)
@@ -83,6 +85,7 @@ class OneRequest:
         finally:
             if generation.nothing_to_charge:
                 self.admissions.nothing_generated(admitted)
+                self.router.ended(request, choice, NanoUsd(0))
 
     async def _from_cache(self, request: Request, hit: Hit) -> tuple[Event, ...]:
         quote = self.models.at_hand.quote(hit.answer.model)

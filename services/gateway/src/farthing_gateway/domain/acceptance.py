@@ -33,6 +33,7 @@ class Limits:
     tag_chars: int = 64
     name_chars: int = 128
     idempotency_key_chars: int = 128
+    session_id_chars: int = 128
 
 
 def accept(prompt: Prompt, policy: Policy, limits: Limits) -> Question:
@@ -56,6 +57,8 @@ def accept(prompt: Prompt, policy: Policy, limits: Limits) -> Question:
         model=prompt.model,
         cache_control=prompt.cache_control,
         tags=prompt.tags,
+        session_id=prompt.session_id,
+        quality_floor=prompt.quality_floor,
     )
 
 
@@ -89,6 +92,8 @@ def _violations(prompt: Prompt, policy: Policy, limits: Limits) -> Iterator[Fiel
         yield FieldViolation("prompt.priority", "must be LOW, NORMAL or HIGH")
     if len(prompt.idempotency_key) > limits.idempotency_key_chars:
         yield FieldViolation("prompt.idempotency_key", f"must have at most {limits.idempotency_key_chars} characters")
+    if len(prompt.session_id) > limits.session_id_chars:
+        yield FieldViolation("prompt.session_id", f"must have at most {limits.session_id_chars} characters")
 
 
 def _in_messages(messages: tuple[Message, ...], limits: Limits) -> Iterator[FieldViolation]:
@@ -125,6 +130,9 @@ def _in_choice(prompt: Prompt, policy: Policy, limits: Limits) -> Iterator[Field
         yield FieldViolation("prompt.tier", f"must be at most {policy.max_tier.name}, the best tier of your policy")
     if len(prompt.model) > limits.name_chars:
         yield FieldViolation("prompt.model", f"must have at most {limits.name_chars} characters")
+    least = policy.routing.min_quality_floor
+    if prompt.quality_floor is not None and not least <= prompt.quality_floor < 1.0:  # NaN fails too
+        yield FieldViolation("prompt.quality_floor", f"must be {least:g} or more under your policy, and below 1")
 
 
 def _in_tags(tags: Iterable[tuple[str, str]], limits: Limits) -> Iterator[FieldViolation]:

@@ -21,7 +21,7 @@ def cache_key(question: Question, policy_version: int) -> CacheKey:
     context.
 
     Earlier messages, the system prompt among them, belong to the compatibility digest: the same last words after
-    another history are another question. Cache control, tags and priority shape no answer and are left out.
+    another history are another question. Cache control, tags, priority and session shape no answer and are left out.
     """
     return CacheKey(_compatibility(question, policy_version), _last_message(question))
 
@@ -29,7 +29,7 @@ def cache_key(question: Question, policy_version: int) -> CacheKey:
 def _compatibility(question: Question, policy_version: int) -> bytes:
     sampling = question.sampling
     form = (
-        Canonical(b"farthing compatibility v1")
+        Canonical(b"farthing compatibility v2")
         .integer(policy_version)
         .integer(question.tier)
         .text(question.model)
@@ -38,6 +38,7 @@ def _compatibility(question: Question, policy_version: int) -> bytes:
         .real(sampling.top_p)
         .integer(sampling.seed)
         .texts(sampling.stop)
+        .real(question.quality_floor or 0.0)  # a lesser tier's answer must not serve who asked for a better one
     )
     earlier = question.messages[:-1]
     form.integer(len(earlier))

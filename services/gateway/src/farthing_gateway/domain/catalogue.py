@@ -54,9 +54,10 @@ class Catalogue:
         """The model of that name."""
         return self._by_name.get(name)
 
-    def of_tier(self, tier: Tier) -> ServedModel | None:
-        """The model that stands for a tier: the cheapest available one, or the cheapest if none is."""
-        candidates = [model for model in self.models if model.tier is tier]
+    def of_tier(self, tier: Tier, tokens: int = 0) -> ServedModel | None:
+        """The model that stands for a tier: the cheapest available one that takes so many tokens, or the cheapest if
+        none is available."""
+        candidates = [model for model in self.models if model.tier is tier and model.context_tokens >= tokens]
         return next((model for model in candidates if model.available), candidates[0] if candidates else None)
 
     def quote(self, model: str) -> Quote | None:

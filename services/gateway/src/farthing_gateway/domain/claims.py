@@ -105,6 +105,7 @@ def body_digest(prompt: Prompt) -> bytes:
     )
     form.integer(asked.seed).texts(asked.stop).integer(prompt.tier).text(prompt.model)
     form.integer(control.no_cache).integer(control.no_store).text(repr(control.max_age)).integer(prompt.priority)
+    form.text(prompt.session_id).text("" if prompt.quality_floor is None else repr(prompt.quality_floor))
     form.integer(len(prompt.tags))
     for key, value in sorted(prompt.tags.items()):
         form.text(key).text(value)

@@ -8,6 +8,7 @@ from enum import IntEnum
 from farthing_gateway.domain.analysis import Analysis
 from farthing_gateway.domain.costs import Costs
 from farthing_gateway.domain.model import CacheLevel, FinishReason, Tier
+from farthing_gateway.domain.routing import Routing
 from farthing_kit.money import NanoUsd
 from farthing_kit.usage import TokenUsage
 
@@ -45,6 +46,7 @@ class Decision:
     reservation_id: str = ""
     reserved: NanoUsd | None = None
     degradations: tuple[Degradation, ...] = ()
+    routing: Routing | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,6 +26,7 @@ class OutageMode(IntEnum):
 class CacheScope(IntEnum):
     """Who shares cached answers within the organisation."""
 
+    UNSPECIFIED = 0
     ORG = 1
     TEAM = 2
     USER = 3

@@ -49,6 +49,8 @@ class Prompt:
     priority: int = 0
     tags: Mapping[str, str] = field(default_factory=dict)
     idempotency_key: str = ""
+    session_id: str = ""
+    quality_floor: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,3 +79,5 @@ class Question:
     model: str
     cache_control: CacheControl
     tags: Mapping[str, str]
+    session_id: str = ""
+    quality_floor: float | None = None
