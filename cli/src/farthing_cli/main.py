@@ -1,36 +1,22 @@
 """The commands, their options, and nothing else: each calls one module."""
 
-import asyncio
 import sys
-from collections.abc import Coroutine
 from pathlib import Path
-from typing import TypeVar
 
 import click
 
 from farthing.gateway.v1 import gateway_service_pb2 as gateway_pb
 from farthing.type.v1 import model_pb2
 from farthing_cli import ask as asking
-from farthing_cli import check, replay, report, tenants, trace
+from farthing_cli import check, outcomes, replay, report, tenants, trace
 from farthing_cli import compare as comparing
 from farthing_cli.console import console
-from farthing_cli.errors import CliError
-from farthing_cli.mesh import DEFAULT_STATE, Mesh, find
+from farthing_cli.errors import CliError, complete
+from farthing_cli.mesh import DEFAULT_STATE, find
+from farthing_cli.models import models
 from farthing_cli.up import commands as mesh_commands
-from farthing_kit.errors import FarthingError
 
 TIERS = {"small": model_pb2.TIER_SMALL, "medium": model_pb2.TIER_MEDIUM, "large": model_pb2.TIER_LARGE}
-
-
-T = TypeVar("T")
-
-
-def complete(work: Coroutine[object, object, T]) -> T:
-    """Run one command's work; what the mesh refuses becomes one line with its reason."""
-    try:
-        return asyncio.run(work)
-    except FarthingError as error:
-        raise CliError(f"{error.message} ({error.reason_name.removeprefix('ERROR_REASON_')})") from None
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -191,13 +177,24 @@ def verify_command(state: Path) -> None:
         raise SystemExit(1)
 
 
-@main.command("models")
+@main.command("outcome")
+@click.argument("request_id")
+@click.argument("verdict", type=click.Choice(sorted(outcomes.VERDICTS)))
 @click.option("--org", help="As this demonstration tenant.")
 @click.pass_obj
-def models_command(state: Path, org: str | None) -> None:
-    """The models that can be asked for."""
-    mesh: Mesh = find(state)
-    console().print(asking.models_table(complete(asking.models(mesh, org))))
+def outcome_command(state: Path, request_id: str, verdict: str, org: str | None) -> None:
+    """Say whether the answer to an earlier request was good or bad; the mesh learns from it."""
+    complete(outcomes.report(find(state), request_id, org, acceptable=outcomes.VERDICTS[verdict]))
+
+
+@main.command("outcomes")
+@click.option("--since", help="Only of requests since then: 2026-11-01, 2026-11-01T12:00:00Z, or 7d, 12h, 30m ago.")
+@click.pass_obj
+def outcomes_command(state: Path, since: str | None) -> None:
+    """What was foretold about answers and what became of them, one JSON object a line. For operators."""
+    start = outcomes.moment(since) if since else None
+    for line in complete(outcomes.lines(find(state), start)):
+        click.echo(line)
 
 
 @main.command("trace")
@@ -243,4 +240,5 @@ def config_check(env_file: Path | None) -> None:
     click.echo("every FARTHING_ setting is known, valid, and safe")
 
 
+main.add_command(models)
 mesh_commands.register(main)

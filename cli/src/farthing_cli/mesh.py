@@ -24,6 +24,7 @@ class Mesh:
     accounting: str | None
     mesh_secret_file: Path | None
     state: StateFolder
+    classifier: str | None = None
 
     def require_gateway(self) -> str:
         """The address of the gateway."""
@@ -46,17 +47,19 @@ class Mesh:
         return keys[org]
 
     @asynccontextmanager
-    async def as_operator(self) -> AsyncIterator[grpc.aio.Channel]:
-        """A channel to accounting, in the name of an operator: needs the secret of the mesh."""
-        if self.accounting is None or self.mesh_secret_file is None:
+    async def as_operator(self, part: str = "accounting") -> AsyncIterator[grpc.aio.Channel]:
+        """A channel to accounting, the gateway or the classifier, in the name of an operator: needs the secret of the
+        mesh."""
+        address = {"accounting": self.accounting, "gateway": self.gateway, "classifier": self.classifier}[part]
+        if address is None or self.mesh_secret_file is None:
             self.state.require_running()
-            raise CliError("name accounting and the mesh's secret: FARTHING_ACCOUNTING, FARTHING_MESH_SECRET_FILE")
+            raise CliError(f"name {part} and the mesh's secret: FARTHING_{part.upper()}, FARTHING_MESH_SECRET_FILE")
         signer = ContextSigner(read_secret(self.mesh_secret_file))
         context = RequestContext(
             new_request_id(), Principal("operator", user=os.environ.get("USER", "")), Role.OPERATOR
         )
         with use_context(context):
-            async with channel(self.accounting, signer=signer) as opened:
+            async with channel(address, signer=signer) as opened:
                 yield opened
 
 
@@ -80,4 +83,5 @@ def find(state: Path) -> Mesh:
         accounting=os.environ.get("FARTHING_ACCOUNTING") or addresses.get("accounting"),
         mesh_secret_file=secret_file if secret_file.exists() else None,
         state=folder,
+        classifier=os.environ.get("FARTHING_CLASSIFIER") or addresses.get("classifier"),
     )

@@ -55,6 +55,11 @@ class StateFolder:
         """The states of the parts, as the supervisor last saw them."""
         return self.path / "status.json"
 
+    @property
+    def calibration_file(self) -> Path:
+        """The calibration of the classifier that `farthing models recalibrate` wrote; not there: the shipped one."""
+        return self.path / "calibration.json"
+
     def log_file(self, process: str) -> Path:
         """The log of one process."""
         return self.logs / f"{process}.log"

@@ -147,7 +147,12 @@ class LocalMesh:
             "FARTHING_POOLS_FILE": str(self._pools_file),
             "FARTHING_TRITON_LOCAL": self._triton.address,
             "FARTHING_ENCODER_DIR": str(config_dir().parents[1] / "build" / "models" / "encoder"),
+            **self._calibration(),
         }
+
+    def _calibration(self) -> dict[str, str]:
+        file = self._folder.calibration_file
+        return {"FARTHING_CLASSIFIER_CALIBRATION_FILE": str(file)} if file.exists() else {}
 
     def _make_collector(self, options: UpOptions) -> Collector:
         folder, log = self._folder.traces_file.parent, self._folder.log_file("collector")

@@ -1,0 +1,147 @@
+"""`farthing models`: which models there are, and how those of the classifier are made better."""
+
+import importlib
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import click
+
+from farthing.classifier.v1 import classifier_service_pb2 as pb
+from farthing.classifier.v1 import classifier_service_pb2_grpc as pb_grpc
+from farthing_cli import ask, outcomes
+from farthing_cli.console import console
+from farthing_cli.errors import CliError, complete
+from farthing_cli.mesh import Mesh, find
+from farthing_kit.errors import FarthingError
+
+INFO_TIMEOUT_S: Final = 5.0
+DRIFT: Final = "prompts of late are unlike those it was trained on: consider new heads"
+
+
+@click.group(invoke_without_command=True)
+@click.option("--org", help="As this demonstration tenant.")
+@click.pass_context
+def models(context: click.Context, org: str | None) -> None:
+    """The models that can be asked for, and what judges prompts; or a command on the latter."""
+    if context.invoked_subcommand is not None:
+        return
+    mesh = find(context.obj)
+    console().print(ask.models_table(complete(ask.models(mesh, org))))
+    if mesh.classifier is not None and mesh.mesh_secret_file is not None:
+        click.echo(complete(_classifier(mesh)))
+
+
+@models.command("recalibrate")
+@click.option(
+    "--outcomes",
+    "file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Outcomes in a file of JSON lines, as `farthing outcomes` prints them; else those of the mesh.",
+)
+@click.option("--since", help="Only of requests since then: 2026-11-01, 2026-11-01T12:00:00Z, or 7d, 12h, 30m ago.")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="The file to write; else calibration.json of --state, which the next `farthing up` uses.",
+)
+@click.option(
+    "--min-outcomes",
+    type=click.IntRange(2),
+    default=50,
+    show_default=True,
+    help="A tier with fewer keeps its calibration.",
+)
+@click.option("--force", is_flag=True, help="Write it even where it is worse on the outcomes held out, and say so.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object instead of text.")
+@click.pass_obj
+def recalibrate(
+    state: Path, file: Path | None, since: str | None, out: Path | None, min_outcomes: int, force: bool, as_json: bool
+) -> None:
+    """Fit the classifier's probabilities on what callers said about answers.
+
+    Some of the outcomes are held out: only a calibration that is no worse on them is written. Exit code 1 when nothing
+    was written.
+    """
+    command = _of_models("recalibrate")
+    mesh = find(state)
+    words = ["--min-outcomes", str(min_outcomes), *_since(since)]
+    words += [*(["--force"] if force else []), *(["--json"] if as_json else [])]
+    if out is None:
+        mesh.state.prepare()
+        out = mesh.state.calibration_file
+    words += ["--out", str(out), *_present(mesh, command)]
+    with tempfile.TemporaryDirectory() as folder:
+        code = command.main([*words, "--outcomes", str(file or _collected(mesh, Path(folder), since))])
+    if code != 0:
+        raise SystemExit(code)
+    if not as_json and out == mesh.state.calibration_file:
+        click.echo("restart the mesh to use it: farthing down, farthing up")
+
+
+@models.command("train-classifier", context_settings={"ignore_unknown_options": True})
+@click.option(
+    "--data",
+    type=click.Path(path_type=Path, file_okay=False, exists=True),
+    required=True,
+    help="Folder with the outcome sets.",
+)
+@click.argument("options", nargs=-1, type=click.UNPROCESSED)
+def train_classifier(data: Path, options: tuple[str, ...]) -> None:
+    """Train the classifier's heads, their calibration, and the judge of answers.
+
+    Further OPTIONS go to the training of the heads; python -m farthing_models.train_classifier --help names them.
+    """
+    for name, further in (("train_classifier", options), ("judge_training", ())):
+        command = _of_models(name)
+        click.echo(f"{name}: {(command.__doc__ or '').splitlines()[0]}")
+        if code := command.main(["--data", str(data), *further]):
+            raise SystemExit(code)
+
+
+def classifier_line(info: pb.GetModelInfoResponse) -> str:
+    """What judges prompts, in one line; in a second one, whether it still knows what it sees."""
+    parts = [info.model_version, f"calibration {info.calibration_version}", f"judge {info.judge_version}"]
+    line = f"classifier: {', '.join(part for part in parts if not part.endswith(' '))}, on {info.execution_provider}"
+    return f"{line}\nclassifier: {DRIFT}" if info.drift.drifted else line
+
+
+async def _classifier(mesh: Mesh) -> str:
+    """What the classifier says of itself; requests are answered without it, and so is this one."""
+    try:
+        async with mesh.as_operator("classifier") as opened:
+            stub = pb_grpc.ClassifierServiceStub(opened)
+            return classifier_line(await stub.GetModelInfo(pb.GetModelInfoRequest(), timeout=INFO_TIMEOUT_S))
+    except FarthingError as error:
+        return f"classifier: {error.message}"
+
+
+def _collected(mesh: Mesh, folder: Path, since: str | None) -> Path:
+    """The outcomes of the mesh, in a file."""
+    start = outcomes.moment(since) if since else None
+    file = folder / "outcomes.jsonl"
+    file.write_text("".join(f"{line}\n" for line in complete(outcomes.lines(mesh, start))), "utf-8")
+    return file
+
+
+def _since(since: str | None) -> Sequence[str]:
+    return ["--since", outcomes.moment(since).isoformat()] if since else []
+
+
+def _present(mesh: Mesh, command: Any) -> Sequence[str]:
+    """The calibration in use: what an earlier recalibration wrote, while it belongs to the heads that are shipped."""
+    file = mesh.state.calibration_file
+    if file.exists() and command.belongs_to_shipped(file):
+        return ["--calibration", str(file)]
+    return []
+
+
+def _of_models(name: str) -> Any:
+    """A command of the package that makes models, which only who makes them needs to have."""
+    try:
+        return importlib.import_module(f"farthing_models.{name}")
+    except ModuleNotFoundError as error:
+        raise CliError(
+            f"this needs the package farthing-models with its extra train, but {error.name} is not installed"
+        ) from None

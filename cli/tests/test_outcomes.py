@@ -1,0 +1,89 @@
+"""What became of answers, as commands say and list it."""
+
+import json
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from click.testing import CliRunner
+
+from farthing.classifier.v1 import classifier_service_pb2 as classifier_pb
+from farthing.gateway.v1 import outcome_service_pb2 as pb
+from farthing.type.v1 import model_pb2
+from farthing_cli import outcomes
+from farthing_cli.errors import CliError
+from farthing_cli.main import main
+from farthing_cli.models import classifier_line
+
+NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("text", "meant"),
+    [
+        ("2026-11-01", datetime(2026, 11, 1, tzinfo=UTC)),
+        ("2026-11-01T12:30:00Z", datetime(2026, 11, 1, 12, 30, tzinfo=UTC)),
+        ("2026-11-01T12:30:00+02:00", datetime(2026, 11, 1, 10, 30, tzinfo=UTC)),
+        ("7d", NOW - timedelta(days=7)),
+        ("12h", NOW - timedelta(hours=12)),
+        ("30m", NOW - timedelta(minutes=30)),
+    ],
+)
+def test_moments_are_read_as_people_write_them(text: str, meant: datetime) -> None:
+    assert outcomes.moment(text, NOW) == meant
+
+
+@pytest.mark.parametrize("text", ["yesterday", "7", "-7d", "2026-13-01", "7 d"])
+def test_other_moments_are_refused_with_what_to_say(text: str) -> None:
+    with pytest.raises(CliError, match="7d, 12h, 30m"):
+        outcomes.moment(text, NOW)
+
+
+def test_an_outcome_is_one_object_in_words() -> None:
+    observed = pb.ObservedOutcome(
+        request_id="q_1",
+        org="acme",
+        tier=model_pb2.TIER_SMALL,
+        model="small",
+        task=model_pb2.TASK_QUESTION_ANSWERING,
+        score=0.25,
+        success=0.6,
+        outcome=pb.OUTCOME_NOT_ACCEPTABLE,
+        source=pb.OUTCOME_SOURCE_SHADOW,
+        cache_level=model_pb2.CACHE_LEVEL_NONE,
+    )
+    observed.decide_time.FromDatetime(NOW)
+    told = outcomes.as_dict(observed)
+    assert (told["tier"], told["task"], told["outcome"]) == ("small", "question_answering", "not_acceptable")
+    assert (told["source"], told["cache_level"], told["cascade"]) == ("shadow", "none", False)
+    assert told["decide_time"] == "2026-11-23T12:00:00.000000Z"
+    assert set(told) == set(pb.ObservedOutcome.DESCRIPTOR.fields_by_name)
+    json.dumps(told)
+
+
+def test_the_classifier_is_one_line_and_drift_a_second() -> None:
+    info = classifier_pb.GetModelInfoResponse(
+        model_version="heads-v2+ab", calibration_version="shipped", execution_provider="CPUExecutionProvider"
+    )
+    assert classifier_line(info) == "classifier: heads-v2+ab, calibration shipped, on CPUExecutionProvider"
+    info.drift.drifted = True
+    assert len(classifier_line(info).splitlines()) == 2
+
+
+def test_the_commands_on_models_are_there_and_models_alone_lists_them() -> None:
+    runner = CliRunner()
+    shown = runner.invoke(main, ["models", "--help"]).output
+    assert "recalibrate" in shown
+    assert "train-classifier" in shown
+    alone = runner.invoke(main, ["--state", "/nonexistent/nowhere", "models"])
+    assert "no mesh runs" in alone.output
+
+
+def test_a_package_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: object) -> None:
+    def missing(name: str) -> object:
+        raise ModuleNotFoundError(name, name="farthing_models")
+
+    monkeypatch.setattr("farthing_cli.models.importlib.import_module", missing)
+    for words in (["recalibrate"], ["train-classifier", "--data", str(tmp_path)]):
+        done = CliRunner().invoke(main, ["--state", str(tmp_path), "models", *words])
+        assert done.exit_code == 1
+        assert "farthing-models" in done.output
