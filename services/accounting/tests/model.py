@@ -217,13 +217,12 @@ def _refusal(org: Org, limits: Sequence[Limit], amount: int, tokens: int, places
 def _held(org: Org, reservation_id: str, record: Record, limits: Sequence[Limit]) -> Held:
     assert record.hold is not None
     standings = [(limit.money, _standing(org, limit.counter)) for limit in limits]
-    left = [most - now.spent - now.held for most, now in standings if most is not None]
     return Held(
         reservation_id=reservation_id,
         amount=NanoUsd(record.amount),
         tokens=Tokens(record.tokens),
         expire_time=record.expires,
-        remaining=NanoUsd(min(left)) if left else None,
+        left=tuple(None if most is None else NanoUsd(most - now.spent - now.held) for most, now in standings),
         model=record.hold.model,
         price_version=record.hold.price_version,
     )

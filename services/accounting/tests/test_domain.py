@@ -60,6 +60,7 @@ PRICES = st.builds(UnitPrices, *[st.integers(0, 10**12)] * 5)
         (vocabulary.Task, "TASK", model_pb2.Task),
         (vocabulary.FinishReason, "FINISH_REASON", model_pb2.FinishReason),
         (vocabulary.OutageMode, "OUTAGE_MODE", policy_pb2.OutageMode),
+        (vocabulary.CacheScope, "CACHE_SCOPE", policy_pb2.CacheScope),
         (Window, "WINDOW", budget_service_pb2.Window),
         (ScopeKind, "SCOPE_KIND", budget_service_pb2.ScopeKind),
         (GroupBy, "GROUP_BY", report_service_pb2.GroupBy),

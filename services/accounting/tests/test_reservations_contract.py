@@ -61,7 +61,7 @@ async def standing(store: Reservations, counter: Counter = LIMIT.counter) -> tup
 
 async def test_a_reservation_without_limits_is_held(reservations: Reservations) -> None:
     held = await reservations.reserve(hold(), (), 0)
-    assert held == Held("r1", NanoUsd(100), Tokens(10), START + timedelta(seconds=60), None, "small", 2)
+    assert held == Held("r1", NanoUsd(100), Tokens(10), START + timedelta(seconds=60), (), "small", 2)
 
 
 async def test_what_redis_does_not_know_is_asked_for_and_nothing_is_held(reservations: Reservations) -> None:
@@ -73,11 +73,26 @@ async def test_what_redis_does_not_know_is_asked_for_and_nothing_is_held(reserva
     assert (await standing(reservations))[2:] == (0, 0, 0)
 
 
+async def test_what_is_left_is_told_of_each_limit(reservations: Reservations) -> None:
+    three = limits(
+        budget(money=NanoUsd(1_000)),
+        budget(team_scope(), Window.DAY, tokens=500),
+        budget(team_scope(), Window.MONTH, money=NanoUsd(700)),
+    )
+    await load(reservations, *three)
+    first = await reservations.reserve(hold("r1", 150), three, 0)
+    again = await reservations.reserve(hold("r1", 150), three, 0)
+    assert isinstance(first, Held)
+    assert isinstance(again, Held)
+    assert first.left == again.left == (850, None, 550)
+    assert first.remaining == 550
+
+
 async def test_spent_and_held_count_against_the_limit(reservations: Reservations) -> None:
     await load(reservations, LIMIT, amount=800)
     held = await reservations.reserve(hold("r1", 150), DAY, 0)
     assert isinstance(held, Held)
-    assert held.remaining == 50
+    assert (held.remaining, held.left) == (50, (50,))
     assert await reservations.reserve(hold("r2", 51), DAY, 0) == Refused(LIMIT.counter, Quantity.MONEY, 50)
     assert isinstance(await reservations.reserve(hold("r3", 50), DAY, 0), Held)
 
@@ -203,7 +218,7 @@ async def test_extending_holds_more_and_renews_the_expiry(reservations: Reservat
     await reservations.reserve(hold(), DAY, 0)
     await clock.advance(50)
     longer = await reservations.extend(extension(), DAY, 0)
-    assert longer == Held("r1", NanoUsd(110), Tokens(11), START + timedelta(seconds=110), NanoUsd(890), "small", 2)
+    assert longer == Held("r1", NanoUsd(110), Tokens(11), START + timedelta(seconds=110), (NanoUsd(890),), "small", 2)
     await clock.advance(50)
     assert await standing(reservations) == (0, 0, 110, 11, 1)
 

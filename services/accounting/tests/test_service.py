@@ -135,6 +135,8 @@ async def test_a_budget_holds_from_the_next_reservation_on(accounting: Accountin
     await accounting.set_budget(money=2 * HELD + 50)
     second = await accounting.reserve("r2")
     assert second.reservation.remaining.nano_units == 50
+    # Nearly all of a day's money is held: too fast at any time of day but its very end, and counted from 5 % of it on.
+    assert 0.9 < second.reservation.budget_pace <= 1 / 0.05
     error = await refused(accounting.reserve("r3"))
     assert error.reason == R.ERROR_REASON_BUDGET_EXCEEDED
     assert error.metadata == {"scope": "org:acme", "window": "day", "remaining_nano_usd": "50"}
@@ -369,6 +371,53 @@ async def test_a_report_covers_the_time_that_was_asked_for(accounting: Accountin
     assert (len(empty.rows), empty.total.cost_per_request.nano_units) == (0, 0)
 
 
+async def test_a_policy_says_how_to_route_and_what_the_semantic_cache_may_do(accounting: Accounting) -> None:
+    made = await new_key(accounting)
+    base: dict[str, Any] = {
+        "default_tier": model_pb2.TIER_SMALL,
+        "max_tier": model_pb2.TIER_LARGE,
+        "max_output_tokens": 64,
+    }
+    routings = [
+        policy_pb2.RoutingPolicy(
+            quality_floor=0.8,
+            min_quality_floor=0.6,
+            task_models=[policy_pb2.TaskModel(task=model_pb2.TASK_CODE, model="coder")],
+            cascade=True,
+            session_time_to_live=seconds(600),
+            shadow_share=0.02,
+        ),
+        policy_pb2.RoutingPolicy(spending_target=money_to_message(5_000), min_quality_floor=0.4),
+        policy_pb2.RoutingPolicy(fixed_tier=model_pb2.TIER_MEDIUM, min_quality_floor=0.4),
+    ]
+    semantic = policy_pb2.SemanticCachePolicy(
+        max_error_share=0.01, scope=policy_pb2.CACHE_SCOPE_TEAM, hit_price_share=0.1
+    )
+    for number, routing in enumerate(routings, 1):
+        routing.session_time_to_live.SetInParent()
+        policy = policy_pb2.Policy(**base, routing=routing, semantic_cache=semantic)
+        request = budget_pb.SetPolicyRequest(idempotency_key=str(number), org="acme", policy=policy)
+        stored = (await accounting.operator.budgets.SetPolicy(request)).policy
+        assert (stored.version, stored.routing, stored.semantic_cache) == (number, routing, semantic)
+        assert (await authorize(accounting, made.api_key)).policy == stored
+
+
+async def test_what_a_policy_leaves_out_has_the_contracts_default(accounting: Accounting) -> None:
+    made = await new_key(accounting)
+    policy = policy_pb2.Policy(default_tier=model_pb2.TIER_SMALL, max_tier=model_pb2.TIER_LARGE, max_output_tokens=64)
+    request = budget_pb.SetPolicyRequest(idempotency_key="a", org="acme", policy=policy)
+    for stored in (
+        (await authorize(accounting, made.api_key)).policy,  # none was ever set
+        (await accounting.operator.budgets.SetPolicy(request)).policy,
+    ):
+        assert (stored.routing.quality_floor, stored.routing.min_quality_floor) == (0.7, 0.5)
+        assert stored.semantic_cache.max_error_share == 0
+        assert stored.semantic_cache.scope == policy_pb2.CACHE_SCOPE_ORG
+    policy.routing.quality_floor = 0.3
+    request.idempotency_key, request.policy.routing.quality_floor = "b", 0.3
+    assert (await accounting.operator.budgets.SetPolicy(request)).policy.routing.min_quality_floor == 0.3
+
+
 # --- wrong inputs
 
 
@@ -387,6 +436,12 @@ def wrong_calls(stubs: Stubs) -> dict[str, Any]:
         changed.CopyFrom(policy)
         changed.MergeFrom(policy_pb2.Policy(**changes))
         return stubs.budgets.SetPolicy(budget_pb.SetPolicyRequest(idempotency_key="k", org="acme", policy=changed))
+
+    def set_routing(**changes: Any) -> Any:
+        return set_policy(routing=policy_pb2.RoutingPolicy(**changes))
+
+    def set_semantic(**changes: Any) -> Any:
+        return set_policy(semantic_cache=policy_pb2.SemanticCachePolicy(**changes))
 
     def set_price(**changes: Any) -> Any:
         changed = price_pb.ModelPrice()
@@ -429,6 +484,21 @@ def wrong_calls(stubs: Stubs) -> dict[str, Any]:
         "policy.cache_time_to_live": set_policy(cache_time_to_live=seconds(-1)),
         "policy.outage_mode": set_policy(outage_mode=9),
         "policy.outage_grace.nano_units": set_policy(outage_grace=money_to_message(-1)),
+        "policy.routing.quality_floor": set_routing(quality_floor=0.0),
+        "policy.routing.quality_floor ": set_routing(quality_floor=float("nan")),
+        "policy.routing.spending_target": set_routing(spending_target=money_to_message(0)),
+        "policy.routing.fixed_tier": set_routing(fixed_tier=model_pb2.TIER_LARGE),  # above max_tier
+        "policy.routing.fixed_tier ": set_routing(fixed_tier=9),
+        "policy.routing.min_quality_floor": set_routing(min_quality_floor=1.0),
+        "policy.routing.min_quality_floor ": set_routing(quality_floor=0.6, min_quality_floor=0.7),
+        "policy.routing.task_models[0].task": set_routing(task_models=[policy_pb2.TaskModel(model="m")]),
+        "policy.routing.task_models[1].task": set_routing(task_models=[policy_pb2.TaskModel(task=4, model="m")] * 2),  # type: ignore[arg-type]
+        "policy.routing.task_models[0].model": set_routing(task_models=[policy_pb2.TaskModel(task=4)]),  # type: ignore[arg-type]
+        "policy.routing.session_time_to_live": set_routing(session_time_to_live=seconds(86_401)),
+        "policy.routing.shadow_share": set_routing(shadow_share=0.11),
+        "policy.semantic_cache.max_error_share": set_semantic(max_error_share=-0.1),
+        "policy.semantic_cache.scope": set_semantic(scope=9),
+        "policy.semantic_cache.hit_price_share": set_semantic(hit_price_share=1.1),
         "price.model": stubs.prices.SetPrice(price_pb.SetPriceRequest(idempotency_key="k")),
         "price.tier": set_price(tier=9),
         "price.prices": set_price(prices=UnitPrices(output=money_to_message(-1))),

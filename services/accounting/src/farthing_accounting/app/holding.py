@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from typing import Final
 
@@ -15,6 +16,7 @@ from farthing_accounting.domain.errors import (
     QuotaExceeded,
     ReservationClosed,
 )
+from farthing_accounting.domain.pace import budget_pace
 from farthing_accounting.domain.pricing import PriceBook, Quote
 from farthing_accounting.domain.principal import Principal
 from farthing_accounting.domain.reservations import (
@@ -139,8 +141,12 @@ class Holding:
         org = principal.org
         for _ in range(MAX_ROUNDS):
             budgets = await self._budgets.get(org)
-            answer = await ask(limits_of(principal, budgets.budgets, self._clock.now()), budgets.version)
+            now = self._clock.now()
+            limits = limits_of(principal, budgets.budgets, now)
+            answer = await ask(limits, budgets.version)
             match answer:
+                case Held():
+                    return replace(answer, budget_pace=budget_pace(limits, answer.left, now))
                 case LimitsOutdated():
                     await self._budgets.reload(org)
                 case CountersMissing():

@@ -6,11 +6,62 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Final
 
-from farthing_accounting.domain.vocabulary import OutageMode, Tier
+from farthing_accounting.domain.vocabulary import CacheScope, OutageMode, Task, Tier
 from farthing_kit.money import NanoUsd
 
+DEFAULT_QUALITY_FLOOR: Final = 0.7
+DEFAULT_MIN_QUALITY_FLOOR: Final = 0.5
+MAX_SESSION_TIME_TO_LIVE: Final = timedelta(days=1)
+MAX_TASK_MODELS: Final = 16
+MAX_SHADOW_SHARE: Final = 0.1
+MAX_ERROR_SHARE: Final = 0.1
 MAX_OUTPUT_TOKENS: Final = 8192
 MAX_CACHE_TIME_TO_LIVE: Final = timedelta(days=30)
+
+
+@dataclass(frozen=True, slots=True)
+class QualityFloor:
+    """The cheapest tier whose probability of an acceptable answer is at least this."""
+
+    floor: float = DEFAULT_QUALITY_FLOOR
+
+
+@dataclass(frozen=True, slots=True)
+class SpendingTarget:
+    """What a request may cost on average."""
+
+    target: NanoUsd
+
+
+@dataclass(frozen=True, slots=True)
+class FixedTier:
+    """Always this tier."""
+
+    tier: Tier
+
+
+Objective = QualityFloor | SpendingTarget | FixedTier
+
+
+@dataclass(frozen=True, slots=True)
+class RoutingPolicy:
+    """How tier and model are chosen. `task_models` is in the order of the tasks, each at most once."""
+
+    objective: Objective = QualityFloor()
+    min_quality_floor: float = DEFAULT_MIN_QUALITY_FLOOR
+    task_models: tuple[tuple[Task, str], ...] = ()
+    cascade: bool = False
+    session_time_to_live: timedelta = timedelta(0)
+    shadow_share: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class SemanticCachePolicy:
+    """What the semantic cache may do; by default: nothing."""
+
+    max_error_share: float = 0.0
+    scope: CacheScope = CacheScope.ORG
+    hit_price_share: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +76,8 @@ class Policy:
     cache_time_to_live: timedelta
     outage_mode: OutageMode
     outage_grace: NanoUsd
+    routing: RoutingPolicy = RoutingPolicy()
+    semantic_cache: SemanticCachePolicy = SemanticCachePolicy()
 
     def same_rules(self, other: Policy) -> bool:
         """Whether both serve alike, whatever their versions."""

@@ -76,15 +76,22 @@ class Extension:
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """A reservation as it is. `remaining` is what is left where least is left; None when no budget of money applies."""
+    """A reservation as it is. `left` is the money that is left of each limit, None where a limit is not on money;
+    `budget_pace` is how fast it goes (see domain/pace.py)."""
 
     reservation_id: str
     amount: NanoUsd
     tokens: Tokens
     expire_time: datetime
-    remaining: NanoUsd | None
+    left: tuple[NanoUsd | None, ...]
     model: str
     price_version: int
+    budget_pace: float = 0.0
+
+    @property
+    def remaining(self) -> NanoUsd | None:
+        """What is left where least is left; None when no budget of money applies."""
+        return min((money for money in self.left if money is not None), default=None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -55,6 +55,15 @@ class FinishReason(IntEnum):
     BUDGET = 4
 
 
+class CacheScope(IntEnum):
+    """Who shares cached answers within an organisation."""
+
+    UNSPECIFIED = 0
+    ORG = 1
+    TEAM = 2
+    USER = 3
+
+
 class OutageMode(IntEnum):
     """What a gateway does while accounting cannot be reached."""
 

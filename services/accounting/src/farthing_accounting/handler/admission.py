@@ -19,7 +19,7 @@ from farthing_accounting.app.authorizing import Authorizing
 from farthing_accounting.app.holding import Holding
 from farthing_accounting.domain.pricing import MAX_MODEL_CHARS
 from farthing_accounting.domain.reservations import MAX_TIME_TO_LIVE, MIN_TIME_TO_LIVE
-from farthing_accounting.handler import fields, messages
+from farthing_accounting.handler import fields, messages, policies
 from farthing_accounting.handler.callers import paying
 from farthing_kit.wire import usage_from_message
 
@@ -35,7 +35,7 @@ class AdmissionHandler(AdmissionServiceServicer):
         grant = await self._authorizing.authorize(request.api_key)
         return AuthorizeResponse(
             principal=messages.principal(grant.principal),
-            policy=messages.policy(grant.policy),
+            policy=policies.policy(grant.policy),
             time_to_live=fields.span(grant.time_to_live),
         )
 

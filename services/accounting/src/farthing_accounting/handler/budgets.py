@@ -15,7 +15,7 @@ from farthing.accounting.v1.budget_service_pb2 import (
 )
 from farthing.accounting.v1.budget_service_pb2_grpc import BudgetServiceServicer
 from farthing_accounting.app.budgeting import Budgeting, BudgetStanding
-from farthing_accounting.handler import fields, messages
+from farthing_accounting.handler import fields, messages, policies
 from farthing_kit.wire import money_to_message
 
 
@@ -34,9 +34,9 @@ class BudgetHandler(BudgetServiceServicer):
         return ListBudgetsResponse(budgets=[_state(standing) for standing in found])
 
     async def SetPolicy(self, request: SetPolicyRequest, context: Any) -> SetPolicyResponse:
-        org, policy = fields.org("org", request.org), messages.policy_from(request.policy)
+        org, policy = fields.org("org", request.org), policies.policy_from(request.policy)
         return SetPolicyResponse(
-            policy=messages.policy(await self._budgeting.set_policy(org, policy, fields.once(request)))
+            policy=policies.policy(await self._budgeting.set_policy(org, policy, fields.once(request)))
         )
 
 

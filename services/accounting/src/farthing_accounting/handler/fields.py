@@ -13,6 +13,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from farthing_accounting.domain.budgets import MAX_NANO_USD
 from farthing_accounting.domain.errors import InvalidArgument
 from farthing_accounting.domain.principal import MAX_USER_CHARS, Principal, is_name
+from farthing_accounting.domain.vocabulary import Tier
 from farthing_accounting.ports import WriteOnce
 from farthing_kit.wire import money_from_message
 
@@ -81,6 +82,27 @@ def count(field: str, value: int, *, most: int, least: int = 0) -> int:
     if not least <= value <= most:
         raise InvalidArgument.field(field, f"is {value}, must be {least} to {most}")
     return value
+
+
+def probability(field: str, value: float) -> float:
+    """Above 0 and below 1. Written so that NaN fails too."""
+    if not 0.0 < value < 1.0:
+        raise InvalidArgument.field(field, f"is {value:g}, must be above 0 and below 1")
+    return value
+
+
+def share(field: str, value: float, *, most: float) -> float:
+    """A part of a whole, up to `most`."""
+    if not 0.0 <= value <= most:
+        raise InvalidArgument.field(field, f"is {value:g}, must be 0 to {most:g}")
+    return value
+
+
+def tier(field: str, value: int) -> Tier:
+    """The class of a model."""
+    if value not in (Tier.SMALL, Tier.MEDIUM, Tier.LARGE):
+        raise InvalidArgument.field(field, "must be SMALL, MEDIUM or LARGE")
+    return Tier(value)
 
 
 def money(field: str, message: Message, *, most: int = MAX_NANO_USD) -> int:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import timedelta
 
 from farthing.accounting.v1.admission_service_pb2 import Reservation
 from farthing.accounting.v1.budget_service_pb2 import Budget as BudgetMessage
 from farthing.accounting.v1.budget_service_pb2 import Scope as ScopeMessage
 from farthing.accounting.v1.key_service_pb2 import Key
 from farthing.accounting.v1.ledger_service_pb2 import Entry, Transaction
-from farthing.accounting.v1.policy_pb2 import Policy as PolicyMessage
 from farthing.accounting.v1.price_service_pb2 import ModelPrice as PriceMessage
 from farthing.accounting.v1.report_service_pb2 import CostRow as CostRowMessage
 from farthing.type.v1.principal_pb2 import Principal as PrincipalMessage
@@ -19,13 +17,11 @@ from farthing_accounting.domain import ledger
 from farthing_accounting.domain.budgets import MAX_CONCURRENCY, MAX_TOKENS, Budget
 from farthing_accounting.domain.errors import InvalidArgument
 from farthing_accounting.domain.keys import KeyRecord
-from farthing_accounting.domain.policy import MAX_CACHE_TIME_TO_LIVE, MAX_OUTPUT_TOKENS, Policy
 from farthing_accounting.domain.pricing import MAX_MODEL_CHARS, MAX_PRICE, ModelPrice, Quote
 from farthing_accounting.domain.principal import MAX_USER_CHARS, Principal, is_name
 from farthing_accounting.domain.reports import CostRow
 from farthing_accounting.domain.reservations import Held
 from farthing_accounting.domain.scopes import Scope, ScopeKind
-from farthing_accounting.domain.vocabulary import OutageMode, Tier
 from farthing_accounting.domain.windows import Window
 from farthing_accounting.handler import fields
 from farthing_kit.money import NanoUsd
@@ -43,55 +39,6 @@ def key(record: KeyRecord) -> Key:
     if record.revoke_time is not None:
         found.revoke_time.CopyFrom(fields.timestamp(record.revoke_time))
     return found
-
-
-def policy(value: Policy) -> PolicyMessage:
-    return PolicyMessage(
-        version=value.version,
-        default_tier=int(value.default_tier),  # type: ignore[arg-type]
-        max_tier=int(value.max_tier),  # type: ignore[arg-type]
-        max_output_tokens=value.max_output_tokens,
-        cache_enabled=value.cache_enabled,
-        cache_time_to_live=fields.span(value.cache_time_to_live),
-        outage_mode=int(value.outage_mode),  # type: ignore[arg-type]
-        outage_grace=money_to_message(value.outage_grace),
-    )
-
-
-def policy_from(message: PolicyMessage) -> Policy:
-    """Its version is the service's business: what the caller sends is not read."""
-    default, best = tier("policy.default_tier", message.default_tier), tier("policy.max_tier", message.max_tier)
-    if default > best:
-        raise InvalidArgument.field("policy.default_tier", "is above max_tier, must be at most that")
-    time_to_live = message.cache_time_to_live
-    return Policy(
-        version=0,
-        default_tier=default,
-        max_tier=best,
-        max_output_tokens=fields.count(
-            "policy.max_output_tokens", message.max_output_tokens, least=1, most=MAX_OUTPUT_TOKENS
-        ),
-        cache_enabled=message.cache_enabled,
-        cache_time_to_live=fields.duration(
-            "policy.cache_time_to_live", time_to_live, least=timedelta(0), most=MAX_CACHE_TIME_TO_LIVE
-        ),
-        outage_mode=_outage_mode(message.outage_mode),
-        outage_grace=NanoUsd(fields.money("policy.outage_grace", message.outage_grace)),
-    )
-
-
-def _outage_mode(value: int) -> OutageMode:
-    """Not set is treated as DENY."""
-    try:
-        return OutageMode(value or OutageMode.DENY)
-    except ValueError:
-        raise InvalidArgument.field("policy.outage_mode", "must be DENY, GRACE or ALLOW") from None
-
-
-def tier(field: str, value: int) -> Tier:
-    if value not in (Tier.SMALL, Tier.MEDIUM, Tier.LARGE):
-        raise InvalidArgument.field(field, "must be SMALL, MEDIUM or LARGE")
-    return Tier(value)
 
 
 def scope(value: Scope) -> ScopeMessage:
@@ -152,6 +99,7 @@ def reservation(value: Held) -> Reservation:
         amount=money_to_message(value.amount),
         tokens=value.tokens,
         expire_time=fields.timestamp(value.expire_time),
+        budget_pace=value.budget_pace,
     )
     if value.remaining is not None:
         found.remaining.CopyFrom(money_to_message(value.remaining))
@@ -185,7 +133,7 @@ def price_from(message: PriceMessage) -> ModelPrice:
         fields.count(f"price.prices.{bucket}.nano_units", getattr(prices, bucket), most=MAX_PRICE)
     model = fields.text("price.model", message.model, most=MAX_MODEL_CHARS)
     moment = fields.moment("price.effective_time", message.effective_time)
-    return ModelPrice(0, model, tier("price.tier", message.tier), prices, moment)
+    return ModelPrice(0, model, fields.tier("price.tier", message.tier), prices, moment)
 
 
 def transaction(value: ledger.Transaction) -> Transaction:

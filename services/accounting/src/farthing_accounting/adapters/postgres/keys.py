@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final
 
+from psycopg import sql
+
 from farthing_accounting.adapters.postgres import policies
 from farthing_accounting.adapters.postgres.database import Connection, Database
 from farthing_accounting.adapters.postgres.once import first_time
@@ -14,14 +16,13 @@ from farthing_accounting.domain.principal import Principal
 from farthing_accounting.ports import WriteOnce
 
 _SELECT: Final = "SELECT org, team, user_id, key_id, create_time, expire_time, revoke_time FROM keys"
-_FIND: Final = """
+_FIND: Final = sql.SQL("""
 SELECT k.org, k.team, k.user_id, k.key_id, k.create_time, k.expire_time, k.revoke_time, k.hash,
-       p.version, p.default_tier, p.max_tier, p.max_output_tokens, p.cache_enabled, p.cache_time_to_live, p.outage_mode,
-       p.outage_grace
+       {}
   FROM keys k
   LEFT JOIN LATERAL (SELECT * FROM policies WHERE org = k.org ORDER BY version DESC LIMIT 1) p ON true
  WHERE k.key_id = %s
-"""
+""").format(policies.columns("p"))
 _FIELDS: Final = 7
 
 

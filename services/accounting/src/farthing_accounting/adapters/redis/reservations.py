@@ -285,13 +285,13 @@ def _answer(reply: list[Any], reservation_id: str, counters: Sequence[Counter]) 
 
 
 def _held(reply: list[Any], reservation_id: str) -> Held:
-    amount, tokens, expires, model, version, remaining = (_text(value) for value in reply[2:8])
+    amount, tokens, expires, model, version, *left = (_text(value) for value in reply[2:])
     return Held(
         reservation_id=reservation_id,
         amount=NanoUsd(int(amount)),
         tokens=Tokens(int(tokens)),
         expire_time=datetime.fromtimestamp(int(expires) / 1000, UTC),
-        remaining=NanoUsd(int(remaining)) if remaining else None,
+        left=tuple(NanoUsd(int(money)) if money else None for money in left),
         model=model,
         price_version=int(version),
     )

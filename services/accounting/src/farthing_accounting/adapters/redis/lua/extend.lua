@@ -23,7 +23,7 @@ if #missing > 0 then
   return missing_reply(reaped, life, missing)
 end
 if done then
-  return held_reply(reaped, remaining(left, 0))
+  return held_reply(reaped, money_left(left, 0))
 end
 
 local extensions = number(redis.call('HGET', KEYS[4], 'xs'))
@@ -43,4 +43,4 @@ redis.call('HSET', KEYS[4], 'exp', int(expires), 'x:' .. ask.key, ask.digest, 'x
 redis.call('PEXPIRE', KEYS[4], int(ask.ttl_ms + 2 * ask.held_keep_ms))
 redis.call('ZADD', KEYS[3], int(expires), ask.id)
 touch()
-return held_reply(reaped, remaining(left, ask.amount))
+return held_reply(reaped, money_left(left, ask.amount))

@@ -18,7 +18,7 @@ if #missing > 0 then
   return missing_reply(reaped, life, missing)
 end
 if state then
-  return held_reply(reaped, remaining(left, 0))
+  return held_reply(reaped, money_left(left, 0))
 end
 
 local refused = refusal(left, ask.amount, ask.tokens, 1)
@@ -34,4 +34,4 @@ redis.call('HSET', KEYS[4], 'st', 'open', 'd', ask.digest, 'm', int(ask.amount),
 redis.call('PEXPIRE', KEYS[4], int(ask.ttl_ms + 2 * ask.held_keep_ms))
 redis.call('ZADD', KEYS[3], int(expires), ask.id)
 touch()
-return held_reply(reaped, remaining(left, ask.amount))
+return held_reply(reaped, money_left(left, ask.amount))

@@ -129,15 +129,13 @@ local function refusal(left, amount, tokens, places)
   end
 end
 
--- What is left where least is left, once `amount` is held; '' when no limit is on money.
-local function remaining(left, amount)
-  local least
-  for _, room in ipairs(left) do
-    if room.m and (not least or room.m < least) then
-      least = room.m
-    end
+-- The money that is left of each limit once `amount` is held; '' where a limit is not on money.
+local function money_left(left, amount)
+  local found = {}
+  for i, room in ipairs(left) do
+    found[i] = room.m and int(room.m - amount) or ''
   end
-  return least and int(least - amount) or ''
+  return found
 end
 
 -- Adds to what the scopes of a reservation hold.
@@ -153,7 +151,7 @@ end
 
 local function held_reply(reaped, left)
   local kept = redis.call('HMGET', KEYS[4], 'm', 't', 'exp', 'mo', 'pv')
-  return {'held', reaped, kept[1], kept[2], kept[3], kept[4], kept[5], left}
+  return {'held', reaped, kept[1], kept[2], kept[3], kept[4], kept[5], unpack(left)}
 end
 
 local function missing_reply(reaped, life, missing)
