@@ -12,7 +12,9 @@ from farthing_gateway.app.admissions import Admissions
 from farthing_gateway.app.authentication import Authentication
 from farthing_gateway.app.background import Background
 from farthing_gateway.app.caches import Caches, Memory
+from farthing_gateway.app.cascade import Cascades
 from farthing_gateway.app.gateway import Gateway
+from farthing_gateway.app.generation import Calls
 from farthing_gateway.app.idempotency import Idempotency
 from farthing_gateway.app.judgement import Judgement
 from farthing_gateway.app.models import Models
@@ -22,12 +24,14 @@ from farthing_gateway.domain.acceptance import Limits
 from farthing_gateway.domain.analysis import Analysis
 from farthing_gateway.domain.answer import Answer
 from farthing_gateway.domain.cachekey import CacheKey
+from farthing_gateway.domain.cascade import Ending
 from farthing_gateway.domain.catalogue import ModelPrice, Quote, ServedModel, catalogue
 from farthing_gateway.domain.claims import Claims
 from farthing_gateway.domain.errors import key_invalid
 from farthing_gateway.domain.events import Decision, Delta, Event, Final
 from farthing_gateway.domain.grace import Grace
 from farthing_gateway.domain.grants import Grant, Grants
+from farthing_gateway.domain.judge import Judged, Opinion
 from farthing_gateway.domain.model import CacheLevel, FinishReason
 from farthing_gateway.domain.nearcache import NearCache
 from farthing_gateway.domain.outcomes import Foretold, Observed, OutcomeSource
@@ -130,14 +134,32 @@ class FakeClassifier(Switch):
         return self.analysis
 
 
+class FakeJudge(Switch):
+    """The Judge port: says what it is told to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.opinion = Opinion(0.9, ("ARITHMETIC_HOLDS",), "j1")
+        self.asked: list[Judged] = []
+        self.gate = asyncio.Event()
+        self.gate.set()
+
+    async def judge(self, judged: Judged) -> Opinion:
+        self.passed()
+        self.asked.append(judged)
+        await self.gate.wait()
+        return self.opinion
+
+
 class FakeAdmission(Switch):
-    """The Admission port: holds what is reserved until it is released."""
+    """The Admission port: holds what is reserved until it is released. `refusals`: errors by model."""
 
     def __init__(self) -> None:
         super().__init__()
         self.held: dict[str, tuple[str, TokenUsage]] = {}
         self.released: list[str] = []
         self.closed: set[str] = set()
+        self.refusals: dict[str, FarthingError] = {}
         self.lives_s: list[float] = []
         self.budget_pace = 0.0
         self.gate = asyncio.Event()
@@ -145,6 +167,8 @@ class FakeAdmission(Switch):
 
     async def reserve(self, reservation_id: str, model: str, estimate: TokenUsage, life_s: float) -> Reservation:
         self.passed()
+        if model in self.refusals:
+            raise self.refusals[model]
         if reservation_id in self.closed:
             raise FarthingError("settled", reason=ErrorReason.ERROR_REASON_RESERVATION_CLOSED)
         quote = quote_of(model)
@@ -167,7 +191,8 @@ def quote_of(model: str) -> Quote:
 
 
 class FakeScheduler(Switch):
-    """The Scheduler port: answers in pieces; a test can stop it between two of them."""
+    """The Scheduler port: answers in pieces; a test can stop it between two of them. `others` has the steps of models
+    that answer otherwise; only what is in `pausing` pauses, if anything is."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -179,6 +204,8 @@ class FakeScheduler(Switch):
             Finished(FinishReason.STOP, USAGE),
         ]
         self.stopped = 0
+        self.others: dict[str, list[Progress | FarthingError]] = {}
+        self.pausing: set[str] = set()
         self.pause_after: int | None = None
         self.paused = asyncio.Event()
 
@@ -186,17 +213,18 @@ class FakeScheduler(Switch):
         self.passed()
         self.jobs.append((require_context().request_id, job))
         told = 0
+        steps = self.others.get(job.model, self.steps)
         try:
-            for step in self.steps:
+            for step in steps:
                 if isinstance(step, FarthingError):
                     raise step
                 yield step
                 told += 1
-                if told == self.pause_after:
+                if told == self.pause_after and job.model in (self.pausing or {job.model}):
                     self.paused.set()
                     await asyncio.Event().wait()
         finally:
-            self.stopped += told < len(self.steps)
+            self.stopped += told < len(steps)
 
 
 class FakeUsage(Switch):
@@ -276,6 +304,7 @@ class Watcher:
     accepts: list[RequestContext] = field(default_factory=list)
     decisions: list[Decision] = field(default_factory=list)
     ends: list[Final] = field(default_factory=list)
+    endings: list[Ending] = field(default_factory=list)
     near: tuple[int, int] = (0, 0)
 
     def accepted(self, context: RequestContext, question: Question) -> None:
@@ -286,6 +315,9 @@ class Watcher:
 
     def ended(self, decision: Decision, final: Final) -> None:
         self.ends.append(final)
+
+    def cascaded(self, ending: Ending) -> None:
+        self.endings.append(ending)
 
     def near_size(self, entries: int, size_bytes: int) -> None:
         self.near = (entries, size_bytes)
@@ -330,6 +362,7 @@ class Mesh:
         self.keys = FakeKeys()
         self.cache = FakeCache(self.clock)
         self.classifier = FakeClassifier()
+        self.judge = FakeJudge()
         self.admission = FakeAdmission()
         self.scheduler = FakeScheduler()
         self.usage = FakeUsage()
@@ -347,13 +380,15 @@ class Mesh:
         self.gateway = self._gateway(hedge_s)
 
     def _gateway(self, hedge_s: float) -> Gateway:
+        admissions = Admissions(self.admission, self.grace, self.background, self.clock, self.paces)
+        calls = Calls(admissions, self.scheduler, self.clock)
         way = OneRequest(
             caches=Caches(Memory(self.near, self.line), self.cache, self.background, self.clock, self.watcher),
             judgement=Judgement(self.classifier, hedge_s=hedge_s),
             models=self.models,
             router=Router(self.clock, paces=self.paces),
-            admissions=Admissions(self.admission, self.grace, self.background, self.clock, self.paces),
-            scheduler=self.scheduler,
+            calls=calls,
+            cascades=Cascades(calls, self.judge, self.watcher),
             usage=self.usage,
             observer=self.watcher,
             clock=self.clock,

@@ -105,7 +105,7 @@ async def ports(request: pytest.FixtureRequest) -> AsyncIterator[Ports]:
         yield Ports(
             books,
             GrpcCache(channel, look_up_timeout_s=10.0, store_timeout_s=10.0),
-            GrpcClassifier(channel, timeout_s=10.0),
+            GrpcClassifier(channel, timeout_s=10.0, judge_timeout_s=10.0),
             books,
             GrpcScheduler(channel),
             GrpcPools(channel, timeout_s=10.0),

@@ -29,6 +29,7 @@ class GatewaySettings(ServiceSettings):
     look_up_timeout_ms: int = setting(200, doc="budget of a look-up in the cache; longer is a miss", min=1)
     store_timeout_ms: int = setting(1000, doc="budget of keeping an answer, after the caller has it", min=1)
     analyze_timeout_ms: int = setting(500, doc="budget of the classifier; longer means the default tier", min=1)
+    judge_timeout_ms: int = setting(2000, doc="budget of the judge of a cascade; longer means escalate", min=1)
     analyze_hedge_ms: int = setting(
         50,
         doc="head start of the look-up before the classifier is asked too; a short one wastes passes under load",
@@ -39,6 +40,10 @@ class GatewaySettings(ServiceSettings):
     # Routing
     unsure_above: float = setting(0.95, doc="uncertainty above which the default tier answers", min=0.0, max=1.0)
     practically_equal: float = setting(0.02, doc="tiers whose success is this close are as good", min=0.0, max=1.0)
+    cascade_low: float = setting(0.3, doc="success up to which no cascade begins on a tier", min=0.0, max=1.0)
+    cascade_high: float = setting(0.9, doc="success from which no cascade begins on a tier", min=0.0, max=1.0)
+    cascade_begin_ms: int = setting(20_000, doc="with less of the deadline left, no cascade begins", min=0)
+    cascade_escalate_ms: int = setting(5_000, doc="with less left, a cascade delivers its first answer", min=0)
     catalogue_refresh_ms: int = setting(10_000, doc="how old models and prices may get", min=100)
 
     # Memory

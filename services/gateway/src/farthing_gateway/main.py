@@ -24,7 +24,9 @@ from farthing_gateway.app.admissions import Admissions
 from farthing_gateway.app.authentication import Authentication
 from farthing_gateway.app.background import Background
 from farthing_gateway.app.caches import Caches, Memory
+from farthing_gateway.app.cascade import Cascades
 from farthing_gateway.app.gateway import Gateway
+from farthing_gateway.app.generation import Calls
 from farthing_gateway.app.idempotency import Idempotency
 from farthing_gateway.app.judgement import Judgement
 from farthing_gateway.app.models import Models
@@ -33,6 +35,7 @@ from farthing_gateway.app.outcomes import Outcomes
 from farthing_gateway.app.routing import Router
 from farthing_gateway.config import GatewaySettings
 from farthing_gateway.domain.acceptance import Limits
+from farthing_gateway.domain.cascade import Band
 from farthing_gateway.domain.claims import WINDOW_S, Claims
 from farthing_gateway.domain.grace import Grace
 from farthing_gateway.domain.grants import Grants
@@ -107,7 +110,11 @@ def _peers(process: GatewayProcess, usage: UsageBook) -> Peers:
             look_up_timeout_s=settings.look_up_timeout_ms * seconds,
             store_timeout_s=settings.store_timeout_ms * seconds,
         ),
-        classifier=GrpcClassifier(judge, timeout_s=settings.analyze_timeout_ms * seconds),
+        classifier=GrpcClassifier(
+            judge,
+            timeout_s=settings.analyze_timeout_ms * seconds,
+            judge_timeout_s=settings.judge_timeout_ms * seconds,
+        ),
         scheduler=GrpcScheduler(process.channel(settings.scheduler_target)),
         pools=GrpcPools(pools, timeout_s=settings.list_timeout_ms * seconds),
         usage=usage,
@@ -158,19 +165,29 @@ def _router(process: GatewayProcess, paces: Paces) -> Router:
     return Router(process.clock, thresholds, Sessions(limit=settings.sessions), paces)
 
 
+def _band(settings: GatewaySettings) -> Band:
+    return Band(
+        low=settings.cascade_low,
+        high=settings.cascade_high,
+        begin_s=settings.cascade_begin_ms / 1000,
+        escalate_s=settings.cascade_escalate_ms / 1000,
+    )
+
+
 def _gateway(process: GatewayProcess, peers: Peers, memories: Memories, models: Models) -> Gateway:
     settings, clock = process.settings, process.clock
     observer = TelemetryObserver(process.telemetry.metrics)
     background = Background(limit=settings.background_limit, timeout_s=settings.background_ms / 1000, log=process.log)
     process.on_close(background.drain)
     paces, grace = Paces(limit=settings.keys), Grace(quiet_s=settings.grace_quiet_ms / 1000)
+    calls = Calls(Admissions(peers.accounting, grace, background, clock, paces), peers.scheduler, clock)
     way = OneRequest(
         caches=Caches(memories.near, peers.cache, background, clock, observer),
         judgement=Judgement(peers.classifier, hedge_s=settings.analyze_hedge_ms / 1000),
         models=models,
         router=_router(process, paces),
-        admissions=Admissions(peers.accounting, grace, background, clock, paces),
-        scheduler=peers.scheduler,
+        calls=calls,
+        cascades=Cascades(calls, peers.classifier, observer, _band(settings)),
         usage=peers.usage,
         observer=observer,
         clock=clock,

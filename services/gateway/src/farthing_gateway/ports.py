@@ -11,9 +11,12 @@ from typing import Protocol
 from farthing_gateway.domain.analysis import Analysis
 from farthing_gateway.domain.answer import Answer
 from farthing_gateway.domain.cachekey import CacheKey
+from farthing_gateway.domain.cascade import Ending
 from farthing_gateway.domain.catalogue import ModelPrice, Quote, ServedModel
+from farthing_gateway.domain.costs import SupersededCall
 from farthing_gateway.domain.events import Decision, Final
 from farthing_gateway.domain.grants import Grant
+from farthing_gateway.domain.judge import Judged, Opinion
 from farthing_gateway.domain.model import CacheLevel, FinishReason, Task, Tier
 from farthing_gateway.domain.outcomes import Foretold, Observed
 from farthing_gateway.domain.prompt import Message, Question, Sampling
@@ -60,6 +63,14 @@ class Classifier(Protocol):
         ...
 
 
+class Judge(Protocol):
+    """Reads answers."""
+
+    async def judge(self, judged: Judged) -> Opinion:
+        """Whether an answer is acceptable."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Reservation:
     """Money that is held for a request, and the prices that the request was admitted under."""
@@ -94,6 +105,8 @@ class Job:
     tier: Tier
     task: Task
     tags: Mapping[str, str]
+    superseded: SupersededCall | None = None
+    wants_logprob: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,10 +126,11 @@ class Chunk:
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """How it ended, with exact tokens."""
+    """How it ended, with exact tokens; and how probable they were to the model, where it was asked and knows."""
 
     finish_reason: FinishReason
     usage: TokenUsage
+    mean_token_logprob: float | None = None
 
 
 Progress = Started | Chunk | Finished
@@ -209,6 +223,10 @@ class Observer(Protocol):
 
     def ended(self, decision: Decision, final: Final) -> None:
         """A request was answered."""
+        ...
+
+    def cascaded(self, ending: Ending) -> None:
+        """A cascade came to its end."""
         ...
 
     def near_size(self, entries: int, size_bytes: int) -> None:

@@ -9,7 +9,8 @@ from farthing.type.v1.model_pb2 import CacheLevel, FinishReason, Task, Tier
 from farthing.type.v1.model_pb2 import Sampling as SamplingMessage
 from farthing_gateway.domain.analysis import Analysis
 from farthing_gateway.domain.catalogue import Catalogue
-from farthing_gateway.domain.events import Decision, Degradation, Delta, Event, Final
+from farthing_gateway.domain.events import Decision, Degradation, Delta, Event, Final, ModelCall
+from farthing_gateway.domain.judge import Verdict
 from farthing_gateway.domain.options import TierOption
 from farthing_gateway.domain.prompt import AskedSampling, CacheControl, Message, Prompt
 from farthing_gateway.domain.routing import Routing
@@ -62,6 +63,7 @@ def decision_to_message(decision: Decision) -> pb.Decision:
         explanation=decision.explanation,
         degradations=[_degradation(degradation) for degradation in decision.degradations],
         routing=_routing(decision.routing) if decision.routing is not None else None,
+        buffered=decision.buffered,
     )
 
 
@@ -75,6 +77,7 @@ def final_to_message(final: Final) -> pb.Final:
         saved=money_to_message(final.costs.saved),
         time_to_first_token=_duration(final.time_to_first_token_s),
         duration=_duration(final.duration_s),
+        calls=[_call(call) for call in final.calls],
     )
 
 
@@ -141,6 +144,26 @@ def _option(option: TierOption) -> pb.TierOption:
         model=option.model.name if option.model is not None else "",
         success=option.success,
         expected_cost=money_to_message(expected) if expected is not None else None,
+    )
+
+
+def _call(call: ModelCall) -> pb.ModelCall:
+    return pb.ModelCall(
+        request_id=call.request_id,
+        model=call.model,
+        tier=Tier.ValueType(call.tier),
+        usage=usage_to_message(call.usage),
+        cost=money_to_message(call.cost),
+        verdict=_verdict(call.verdict) if call.verdict is not None else None,
+    )
+
+
+def _verdict(verdict: Verdict) -> pb.Verdict:
+    return pb.Verdict(
+        acceptable=verdict.opinion.acceptable,
+        threshold=verdict.threshold,
+        accepted=verdict.accepted,
+        findings=verdict.opinion.findings,
     )
 
 

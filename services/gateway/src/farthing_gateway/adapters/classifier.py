@@ -5,10 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-from farthing.classifier.v1.classifier_service_pb2 import AnalyzeRequest, AnalyzeResponse, TierOutlook
+from farthing.classifier.v1.classifier_service_pb2 import (
+    AnalyzeRequest,
+    AnalyzeResponse,
+    AnswerFinding,
+    JudgeRequest,
+    TierOutlook,
+)
 from farthing.classifier.v1.classifier_service_pb2_grpc import ClassifierServiceStub
-from farthing_gateway.adapters.wire import known, messages_to_messages
+from farthing.type.v1.model_pb2 import FinishReason
+from farthing.type.v1.model_pb2 import Task as TaskMessage
+from farthing_gateway.adapters.wire import known, messages_to_messages, tier_to_message
 from farthing_gateway.domain.analysis import Analysis, AnalysisFlag, AnalysisStage, Outlook
+from farthing_gateway.domain.judge import Judged, Opinion
 from farthing_gateway.domain.model import Task, Tier
 from farthing_gateway.domain.options import TIERS
 from farthing_gateway.domain.prompt import Message
@@ -19,15 +28,38 @@ _FLAGS: Final = frozenset(AnalysisFlag)
 
 
 class GrpcClassifier:
-    """The Classifier port."""
+    """The ports Classifier and Judge."""
 
-    def __init__(self, channel: Channel, *, timeout_s: float) -> None:
+    def __init__(self, channel: Channel, *, timeout_s: float, judge_timeout_s: float) -> None:
         self._stub = ClassifierServiceStub(channel)
         self._timeout_s = timeout_s
+        self._judge_timeout_s = judge_timeout_s
 
     async def analyze(self, messages: tuple[Message, ...], *, embedding: bool) -> Analysis:
         request = AnalyzeRequest(messages=messages_to_messages(messages), omit_embedding=not embedding)
         return _analysis(await self._stub.Analyze(request, timeout=self._timeout_s))
+
+    async def judge(self, judged: Judged) -> Opinion:
+        response = await self._stub.Judge(_question(judged), timeout=self._judge_timeout_s)
+        findings = (AnswerFinding.Name(number) for number in response.findings if number in AnswerFinding.values())
+        return Opinion(
+            acceptable=response.acceptable,
+            findings=tuple(name.removeprefix("ANSWER_FINDING_") for name in findings),
+            model_version=response.model_version,
+        )
+
+
+def _question(judged: Judged) -> JudgeRequest:
+    return JudgeRequest(
+        messages=messages_to_messages(judged.messages),
+        answer=judged.answer,
+        finish_reason=FinishReason.ValueType(judged.finish_reason),
+        task=TaskMessage.ValueType(judged.task),
+        tier=tier_to_message(judged.tier),
+        prior_success=judged.prior_success,
+        mean_token_logprob=judged.mean_token_logprob,
+        reference_answer=judged.reference_answer,
+    )
 
 
 def _analysis(response: AnalyzeResponse) -> Analysis:

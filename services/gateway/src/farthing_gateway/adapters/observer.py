@@ -8,7 +8,9 @@ from typing import Any
 from opentelemetry import trace
 from opentelemetry.util.types import AttributeValue
 
-from farthing_gateway.domain.events import Decision, Final
+from farthing_gateway.domain.cascade import Ending
+from farthing_gateway.domain.events import Decision, Final, ModelCall
+from farthing_gateway.domain.model import CacheLevel, Tier
 from farthing_gateway.domain.prompt import Question
 from farthing_kit.context import RequestContext
 from farthing_kit.money import CURRENCY, NANOS_PER_USD
@@ -31,6 +33,7 @@ class TelemetryObserver:
         self._degraded = metrics.counter(MetricName.DEGRADED, "Requests served without a part of the mesh.", ("part",))
         by_reason = ("reason", "tier")
         self._routed = metrics.counter(MetricName.ROUTED, "Requests that went to a tier, by what decided.", by_reason)
+        self._cascades = metrics.counter(MetricName.CASCADES, "Cascades, by how they ended.", ("ending",))
         self._near_entries = metrics.gauge(MetricName.NEAR_CACHE_ENTRIES, "Answers in the near cache.")
         self._near_bytes = metrics.gauge(MetricName.NEAR_CACHE_BYTES, "Bytes of the near cache.")
         self._children: dict[tuple[str, str, str], dict[str, Any]] = {}
@@ -50,23 +53,33 @@ class TelemetryObserver:
             span.set_attributes(_of_decision(decision))
 
     def ended(self, decision: Decision, final: Final) -> None:
-        children = self._of(decision)
+        children = self._of(decision.cache_level, decision.tier, decision.model)
         children["requests"].inc()
         children["seconds"].observe(final.duration_s)
         children["first"].observe(final.time_to_first_token_s)
-        for name, amount in _amounts(final):
-            if amount > 0:  # a hit adds to one of four
-                children[name].inc(amount)
+        if final.costs.saved > 0:
+            children["saved"].inc(final.costs.saved)
+        for call in final.calls:
+            children = self._of(decision.cache_level, call.tier, call.model)
+            for name, amount in _amounts(call):
+                if amount > 0:
+                    children[name].inc(amount)
         span = trace.get_current_span()
         if span.is_recording():
             span.set_attributes(_of_final(final))
+
+    def cascaded(self, ending: Ending) -> None:
+        self._cascades.labels(ending.value).inc()
+        span = trace.get_current_span()
+        if span.is_recording():
+            span.set_attribute(Attr.CASCADE_ENDING, ending.value)
 
     def near_size(self, entries: int, size_bytes: int) -> None:
         self._near_entries.set(entries)
         self._near_bytes.set(size_bytes)
 
-    def _of(self, decision: Decision) -> dict[str, Any]:
-        labels = (decision.cache_level.name.lower(), decision.tier.name.lower(), decision.model)
+    def _of(self, level: CacheLevel, tier: Tier, model: str) -> dict[str, Any]:
+        labels = (level.name.lower(), tier.name.lower(), model)
         found = self._children.get(labels)
         if found is None:
             found = self._children[labels] = {
@@ -81,14 +94,8 @@ class TelemetryObserver:
         return found
 
 
-def _amounts(final: Final) -> tuple[tuple[str, int], ...]:
-    usage, costs = final.usage, final.costs
-    return (
-        ("input", usage.input_total),
-        ("output", usage.output_total),
-        ("cost", costs.cost),
-        ("saved", costs.saved),
-    )
+def _amounts(call: ModelCall) -> tuple[tuple[str, int], ...]:
+    return (("input", call.usage.input_total), ("output", call.usage.output_total), ("cost", call.cost))
 
 
 def _of_request(context: RequestContext, question: Question) -> Mapping[str, AttributeValue]:

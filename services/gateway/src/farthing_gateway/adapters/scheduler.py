@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 
+from farthing.accounting.v1.usage_event_pb2 import SupersededCall as SupersededMessage
 from farthing.scheduler.v1 import scheduler_service_pb2 as pb
 from farthing.scheduler.v1.scheduler_service_pb2_grpc import SchedulerServiceStub
 from farthing.type.v1.model_pb2 import Task as TaskMessage
@@ -14,10 +15,11 @@ from farthing_gateway.adapters.wire import (
     sampling_to_message,
     tier_to_message,
 )
+from farthing_gateway.domain.costs import SupersededCall
 from farthing_gateway.domain.model import FinishReason
 from farthing_gateway.ports import Chunk, Finished, Job, Progress, Started
 from farthing_kit.interceptors.client import Channel
-from farthing_kit.wire import usage_from_message
+from farthing_kit.wire import usage_from_message, usage_to_message
 
 
 class GrpcScheduler:
@@ -46,7 +48,9 @@ def _request(job: Job) -> pb.GenerateRequest:
             tier=tier_to_message(job.tier),
             task=TaskMessage.ValueType(job.task),
             tags=job.tags,
+            superseded=_superseded(job.superseded) if job.superseded is not None else None,
         ),
+        return_mean_token_logprob=job.wants_logprob,
     )
 
 
@@ -57,5 +61,13 @@ def _progress(response: pb.GenerateResponse) -> Progress:
         return Started(response.started.pool, response.started.quantization)
     finished = response.finished
     return Finished(
-        known(FinishReason, finished.finish_reason, FinishReason.UNSPECIFIED), usage_from_message(finished.usage)
+        known(FinishReason, finished.finish_reason, FinishReason.UNSPECIFIED),
+        usage_from_message(finished.usage),
+        finished.mean_token_logprob if finished.HasField("mean_token_logprob") else None,
+    )
+
+
+def _superseded(call: SupersededCall) -> SupersededMessage:
+    return SupersededMessage(
+        request_id=call.request_id, counterfactual_usage=usage_to_message(call.counterfactual_usage)
     )

@@ -6,20 +6,20 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass
 
-from farthing_gateway.app.admissions import Admissions
 from farthing_gateway.app.caches import Caches, Hit
-from farthing_gateway.app.generation import Generation
+from farthing_gateway.app.cascade import CascadedGeneration, Cascades
+from farthing_gateway.app.generation import Calls, Generation
 from farthing_gateway.app.judgement import Judgement
 from farthing_gateway.app.models import Models
 from farthing_gateway.app.request import Request
 from farthing_gateway.app.routing import Router
 from farthing_gateway.domain import costs
 from farthing_gateway.domain.analysis import Analysis
-from farthing_gateway.domain.catalogue import Quote
-from farthing_gateway.domain.estimate import estimate
+from farthing_gateway.domain.catalogue import Catalogue, Quote
 from farthing_gateway.domain.events import Decision, Delta, Event, Final, Part
 from farthing_gateway.domain.model import CacheLevel
-from farthing_gateway.ports import CachedUse, Found, Observer, Scheduler, UsageBook
+from farthing_gateway.domain.routing import Choice
+from farthing_gateway.ports import CachedUse, Found, Observer, UsageBook
 from farthing_kit.clock import Clock
 from farthing_kit.errors import FarthingError
 from farthing_kit.money import NanoUsd
@@ -37,8 +37,8 @@ class OneRequest:
     judgement: Judgement
     models: Models
     router: Router
-    admissions: Admissions
-    scheduler: Scheduler
+    calls: Calls
+    cascades: Cascades
     usage: UsageBook
     observer: Observer
     clock: Clock
@@ -64,19 +64,16 @@ class OneRequest:
     ) -> AsyncGenerator[Event]:
         catalogue = await self.models.catalogue()
         choice = self.router.choose(request, analysis, catalogue)  # 6 tier and model
-        bound = _upper_bound(request, analysis)
-        admitted = await self.admissions.admit(request, choice.model.name, bound, catalogue)  # 7 Reserve
-        generation = Generation(request, choice, analysis, admitted, self.clock)
+        generation = self._generation(request, choice, analysis, catalogue)
         told: Decision | None = None
         try:
-            async with aclosing(generation.events(self.scheduler)) as events:  # 8 Generate, 9 tokens stream back
+            async with aclosing(generation.events()) as events:  # 7 Reserve, 8 Generate, 9 tokens stream back
                 async for event in events:
                     if isinstance(event, Decision):
                         told = event
                         self.observer.decided(event)
                     elif isinstance(event, Final) and told is not None and generation.answer is not None:
                         # 10 The usage event is the worker's, which saw the tokens; it settles the reservation.
-                        self.admissions.finished(admitted, event.costs.cost)
                         self.router.ended(request, choice, event.costs.cost)
                         self.observer.ended(told, event)
                         # 11 Store: begun before the caller hears the end, which does not wait for it.
@@ -84,8 +81,15 @@ class OneRequest:
                     yield event
         finally:
             if generation.nothing_to_charge:
-                self.admissions.nothing_generated(admitted)
                 self.router.ended(request, choice, NanoUsd(0))
+
+    def _generation(
+        self, request: Request, choice: Choice, analysis: Analysis | None, catalogue: Catalogue
+    ) -> Generation | CascadedGeneration:
+        cascade = self.cascades.plan(request, choice)
+        if cascade is not None:
+            return self.cascades.run(request, cascade, analysis, catalogue)
+        return Generation(request, choice, analysis, catalogue, self.calls)
 
     async def _from_cache(self, request: Request, hit: Hit) -> tuple[Event, ...]:
         quote = self.models.at_hand.quote(hit.answer.model)
@@ -114,12 +118,6 @@ def _exact_hit(request: Request, found: Found | None) -> Hit | None:
     if found is None or found.answer is None or not request.cache_use.read:
         return None
     return Hit(found.answer, CacheLevel.EXACT)
-
-
-def _upper_bound(request: Request, analysis: Analysis | None) -> TokenUsage:
-    question = request.question
-    counted = analysis.prompt_tokens if analysis is not None else None
-    return estimate(question.messages, question.sampling.max_output_tokens, counted)
 
 
 def _decision(request: Request, hit: Hit) -> Decision:

@@ -10,11 +10,23 @@ from farthing_kit.usage import TokenUsage
 
 
 @dataclass(frozen=True, slots=True)
+class SupersededCall:
+    """A call of a cascade whose answer was not good enough: the id it is booked under, and its counterfactual tokens,
+    which count no more."""
+
+    request_id: str
+    counterfactual_usage: TokenUsage
+
+
+@dataclass(frozen=True, slots=True)
 class Costs:
     """The cost of a request and of its counterfactual, from the prices it was admitted under."""
 
     cost: NanoUsd
     counterfactual: NanoUsd
+
+    def __add__(self, other: Costs) -> Costs:
+        return Costs(NanoUsd(self.cost + other.cost), NanoUsd(self.counterfactual + other.counterfactual))
 
     @property
     def saved(self) -> NanoUsd:
@@ -25,9 +37,13 @@ class Costs:
 NOTHING = Costs(NanoUsd(0), NanoUsd(0))
 
 
-def of_generation(usage: TokenUsage, quote: Quote) -> Costs:
-    """Of an answer that a model made: the same tokens at either price."""
-    return Costs(cost(usage, quote.prices), cost(usage, quote.counterfactual_prices))
+def of_generation(usage: TokenUsage, quote: Quote, superseded: SupersededCall | None = None) -> Costs:
+    """Of a call of a model: the same tokens at either price. The counterfactual of a call that it supersedes is taken
+    back, at this call's prices: without the mesh there would have been one answer."""
+    before = NanoUsd(0)
+    if superseded is not None:
+        before = cost(superseded.counterfactual_usage, quote.counterfactual_prices)
+    return Costs(cost(usage, quote.prices), NanoUsd(cost(usage, quote.counterfactual_prices) - before))
 
 
 def of_hit(avoided: TokenUsage, quote: Quote | None) -> Costs:

@@ -7,6 +7,7 @@ from enum import IntEnum
 
 from farthing_gateway.domain.analysis import Analysis
 from farthing_gateway.domain.costs import Costs
+from farthing_gateway.domain.judge import Verdict
 from farthing_gateway.domain.model import CacheLevel, FinishReason, Tier
 from farthing_gateway.domain.routing import Routing
 from farthing_kit.money import NanoUsd
@@ -20,6 +21,8 @@ class Part(IntEnum):
     CLASSIFIER = 2
     ACCOUNTING = 3
     AUTHENTICATION = 4
+    JUDGE = 5
+    ESCALATION = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +50,7 @@ class Decision:
     reserved: NanoUsd | None = None
     degradations: tuple[Degradation, ...] = ()
     routing: Routing | None = None
+    buffered: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,14 +61,27 @@ class Delta:
 
 
 @dataclass(frozen=True, slots=True)
+class ModelCall:
+    """One call of a model: the id that it is booked under, and what a judge found in its answer."""
+
+    request_id: str
+    model: str
+    tier: Tier
+    usage: TokenUsage
+    cost: NanoUsd
+    verdict: Verdict | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Final:
-    """How a request ended, and what it cost. Times are seconds from its arrival."""
+    """How a request ended, and what it cost: the sum of its calls. Times are seconds from its arrival."""
 
     finish_reason: FinishReason
     usage: TokenUsage
     costs: Costs
     time_to_first_token_s: float
     duration_s: float
+    calls: tuple[ModelCall, ...] = ()
 
 
 Event = Decision | Delta | Final

@@ -29,7 +29,7 @@ from farthing_gateway.domain.spending import Purse
 from farthing_kit.errors import FieldViolation
 from farthing_kit.money import NanoUsd
 
-_ON_EVIDENCE: Final = frozenset({RoutingReason.QUALITY_FLOOR, RoutingReason.BEST_EFFORT, RoutingReason.SPENDING_TARGET})
+ON_EVIDENCE: Final = frozenset({RoutingReason.QUALITY_FLOOR, RoutingReason.BEST_EFFORT, RoutingReason.SPENDING_TARGET})
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,7 +241,7 @@ def _in_session(case: _Case, aimed: _Pick) -> _Pick:
     tier = case.standing.session_tier
     if tier not in case.room or aimed.reason is RoutingReason.FIXED_TIER or aimed.tier is tier:
         return aimed
-    if aimed.tier > tier and aimed.reason in _ON_EVIDENCE:
+    if aimed.tier > tier and aimed.reason in ON_EVIDENCE:
         return _and(aimed, f"the session was on the {_word(tier)} tier, which is not enough for this")
     why = f"The session stays on the {_word(tier)} tier"
     return _Pick(tier, RoutingReason.SESSION, why, aimed.quality_floor)
