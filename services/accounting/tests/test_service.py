@@ -373,11 +373,7 @@ async def test_a_report_covers_the_time_that_was_asked_for(accounting: Accountin
 
 async def test_a_policy_says_how_to_route_and_what_the_semantic_cache_may_do(accounting: Accounting) -> None:
     made = await new_key(accounting)
-    base: dict[str, Any] = {
-        "default_tier": model_pb2.TIER_SMALL,
-        "max_tier": model_pb2.TIER_LARGE,
-        "max_output_tokens": 64,
-    }
+    tiers: dict[str, Any] = {"default_tier": model_pb2.TIER_SMALL, "max_tier": model_pb2.TIER_LARGE}
     routings = [
         policy_pb2.RoutingPolicy(
             quality_floor=0.8,
@@ -395,7 +391,7 @@ async def test_a_policy_says_how_to_route_and_what_the_semantic_cache_may_do(acc
     )
     for number, routing in enumerate(routings, 1):
         routing.session_time_to_live.SetInParent()
-        policy = policy_pb2.Policy(**base, routing=routing, semantic_cache=semantic)
+        policy = policy_pb2.Policy(**tiers, max_output_tokens=64, routing=routing, semantic_cache=semantic)
         request = budget_pb.SetPolicyRequest(idempotency_key=str(number), org="acme", policy=policy)
         stored = (await accounting.operator.budgets.SetPolicy(request)).policy
         assert (stored.version, stored.routing, stored.semantic_cache) == (number, routing, semantic)

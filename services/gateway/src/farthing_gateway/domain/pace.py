@@ -22,7 +22,7 @@ def paced_floor(floor: float, least: float, pace: float) -> float:
     if pace <= LASTS or floor <= least:
         return floor
     haste = min((pace - LASTS) / (GONE_AT_HALF_TIME - LASTS), 1.0)
-    return floor - haste * (floor - least)
+    return max(floor - haste * (floor - least), least)
 
 
 def paced_target(target: NanoUsd, pace: float) -> NanoUsd:
