@@ -17,9 +17,11 @@ from farthing_gateway.app.gateway import Gateway
 from farthing_gateway.app.generation import Calls
 from farthing_gateway.app.idempotency import Idempotency
 from farthing_gateway.app.judgement import Judgement
+from farthing_gateway.app.learning import Learning
 from farthing_gateway.app.models import Models
 from farthing_gateway.app.one_request import OneRequest
 from farthing_gateway.app.routing import Router
+from farthing_gateway.app.shadow import Shadows
 from farthing_gateway.domain.acceptance import Limits
 from farthing_gateway.domain.analysis import Analysis
 from farthing_gateway.domain.answer import Answer
@@ -197,6 +199,7 @@ class FakeScheduler(Switch):
     def __init__(self) -> None:
         super().__init__()
         self.jobs: list[tuple[str, Job]] = []
+        self.contexts: list[RequestContext] = []
         self.steps: list[Progress | FarthingError] = [
             Started("cpu-local", "INT4"),
             Chunk("Par"),
@@ -211,6 +214,7 @@ class FakeScheduler(Switch):
 
     async def generate(self, job: Job) -> AsyncGenerator[Progress]:
         self.passed()
+        self.contexts.append(require_context())
         self.jobs.append((require_context().request_id, job))
         told = 0
         steps = self.others.get(job.model, self.steps)
@@ -218,8 +222,8 @@ class FakeScheduler(Switch):
             for step in steps:
                 if isinstance(step, FarthingError):
                     raise step
-                yield step
                 told += 1
+                yield step
                 if told == self.pause_after and job.model in (self.pausing or {job.model}):
                     self.paused.set()
                     await asyncio.Event().wait()
@@ -377,6 +381,8 @@ class Mesh:
         self.claims = Claims(limit=100)
         self.background = Background(limit=10, timeout_s=5.0, log=logs.get("test"))
         self.models = Models(self.pools, self.prices, clock=self.clock, refresh_s=10.0, log=logs.get("test"))
+        self.outcomes = FakeOutcomeBook()
+        self.shadowed: list[str] = []
         self.gateway = self._gateway(hedge_s)
 
     def _gateway(self, hedge_s: float) -> Gateway:
@@ -390,6 +396,7 @@ class Mesh:
             calls=calls,
             cascades=Cascades(calls, self.judge, self.watcher),
             usage=self.usage,
+            learning=Learning(self.outcomes, self.shadows(calls)),
             observer=self.watcher,
             clock=self.clock,
         )
@@ -404,9 +411,17 @@ class Mesh:
             clock=self.clock,
         )
 
+    def shadows(self, calls: Calls) -> Shadows:
+        """Shadows, of which the tests count what became of them in `shadowed`."""
+        self.shading = Shadows(
+            calls, self.models, self.judge, self.outcomes, self.clock, logs.get("test"), self.shadowed.append
+        )
+        return self.shading
+
     async def ask(self, prompt: Prompt, key: str | None = "fk_acme") -> Told:
         """Ask, and let what is left behind run to its end."""
         events = [event async for event in self.gateway.answer(key, prompt)]
+        await self.shading.drain()
         await self.background.drain()
         return Told(tuple(events))
 

@@ -220,9 +220,9 @@ def test_only_what_the_classifier_said_of_the_tier_that_answered_was_foretold() 
     assert foretold("q_1", "acme", ANALYSIS, answer(tier=Tier.LARGE)) is None
 
 
-def question(**control: bool) -> Question:
-    sampling = Sampling(64, 0.0, 1.0, 0, ())
-    return Question((Message(2, "2+2?"),), sampling, Tier.UNSPECIFIED, "", CacheControl(**control), {})
+def question(*, no_store: bool = False) -> Question:
+    sampling, control = Sampling(64, 0.0, 1.0, 0, ()), CacheControl(no_store=no_store)
+    return Question((Message(2, "2+2?"),), sampling, Tier.UNSPECIFIED, "", control, {})
 
 
 def test_a_share_of_requests_gets_a_shadow_and_always_the_same_ones() -> None:

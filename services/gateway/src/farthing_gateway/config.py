@@ -68,4 +68,6 @@ class GatewaySettings(ServiceSettings):
     foretold_pending: int = setting(10_000, doc="decisions that wait to be written down; more are lost, counted", min=1)
     decisions_bytes: int = setting(128 * 1024 * 1024, doc="size of the stream of decisions", min=64 * 1024)
     outcomes_bytes: int = setting(32 * 1024 * 1024, doc="size of the stream of outcomes", min=64 * 1024)
+    shadows: int = setting(2, doc="answers of the large tier that are compared at once; more are left out", min=0)
+    shadow_ms: int = setting(120_000, doc="budget of each of them, after the caller has its answer", min=1)
     outcome_days: int = setting(30, doc="how long decisions wait for an outcome, and outcomes are kept", min=1)

@@ -29,10 +29,12 @@ from farthing_gateway.app.gateway import Gateway
 from farthing_gateway.app.generation import Calls
 from farthing_gateway.app.idempotency import Idempotency
 from farthing_gateway.app.judgement import Judgement
+from farthing_gateway.app.learning import Learning
 from farthing_gateway.app.models import Models
 from farthing_gateway.app.one_request import OneRequest
 from farthing_gateway.app.outcomes import Outcomes
 from farthing_gateway.app.routing import Router
+from farthing_gateway.app.shadow import Shadows
 from farthing_gateway.config import GatewaySettings
 from farthing_gateway.domain.acceptance import Limits
 from farthing_gateway.domain.cascade import Band
@@ -45,12 +47,13 @@ from farthing_gateway.domain.routing import Thresholds
 from farthing_gateway.domain.sessions import Sessions
 from farthing_gateway.handler import GatewayHandler
 from farthing_gateway.outcome_handler import OutcomeHandler
-from farthing_gateway.ports import UsageBook
+from farthing_gateway.ports import OutcomeBook, UsageBook
 from farthing_kit import nats
 from farthing_kit.context import Role
 from farthing_kit.lifecycle import Process, run
 from farthing_kit.outbox import open_outbox
 from farthing_kit.server import ANYONE, Service
+from farthing_kit.telemetry import MetricName
 
 SERVICE = "farthing.gateway.v1.GatewayService"
 OUTCOME_SERVICE = "farthing.gateway.v1.OutcomeService"
@@ -89,7 +92,7 @@ async def build(process: GatewayProcess) -> None:
     peers = _peers(process, usage)
     memories = await _memories(process, client)
     models = _models(process, peers)
-    gateway = _gateway(process, peers, memories, models)
+    gateway = _gateway(process, peers, memories, models, book)
     outcomes = OutcomeHandler(Outcomes(gateway.authentication, book))
     process.serve(
         Service(SERVICE, add_GatewayServiceServicer_to_server, GatewayHandler(gateway), roles=ANYONE),
@@ -174,7 +177,24 @@ def _band(settings: GatewaySettings) -> Band:
     )
 
 
-def _gateway(process: GatewayProcess, peers: Peers, memories: Memories, models: Models) -> Gateway:
+def _learning(process: GatewayProcess, peers: Peers, models: Models, calls: Calls, book: OutcomeBook) -> Learning:
+    counted = process.telemetry.metrics.counter(MetricName.SHADOWS, "Shadows, by what became of them.", ("result",))
+    shadows = Shadows(
+        calls,
+        models,
+        peers.classifier,
+        book,
+        process.clock,
+        process.log,
+        tally=lambda result: counted.labels(result).inc(),
+        at_once=process.settings.shadows,
+        timeout_s=process.settings.shadow_ms / 1000,
+    )
+    process.on_close(shadows.drain)
+    return Learning(book, shadows)
+
+
+def _gateway(process: GatewayProcess, peers: Peers, memories: Memories, models: Models, book: OutcomeBook) -> Gateway:
     settings, clock = process.settings, process.clock
     observer = TelemetryObserver(process.telemetry.metrics)
     background = Background(limit=settings.background_limit, timeout_s=settings.background_ms / 1000, log=process.log)
@@ -189,6 +209,7 @@ def _gateway(process: GatewayProcess, peers: Peers, memories: Memories, models: 
         calls=calls,
         cascades=Cascades(calls, peers.classifier, observer, _band(settings)),
         usage=peers.usage,
+        learning=_learning(process, peers, models, calls, book),
         observer=observer,
         clock=clock,
     )

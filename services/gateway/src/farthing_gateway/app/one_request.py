@@ -10,6 +10,7 @@ from farthing_gateway.app.caches import Caches, Hit
 from farthing_gateway.app.cascade import CascadedGeneration, Cascades
 from farthing_gateway.app.generation import Calls, Generation
 from farthing_gateway.app.judgement import Judgement
+from farthing_gateway.app.learning import Learning
 from farthing_gateway.app.models import Models
 from farthing_gateway.app.request import Request
 from farthing_gateway.app.routing import Router
@@ -40,6 +41,7 @@ class OneRequest:
     calls: Calls
     cascades: Cascades
     usage: UsageBook
+    learning: Learning
     observer: Observer
     clock: Clock
 
@@ -78,6 +80,9 @@ class OneRequest:
                         self.observer.ended(told, event)
                         # 11 Store: begun before the caller hears the end, which does not wait for it.
                         self.caches.keep(request, generation.answer, found)
+                        # 12 Learn, later, from what becomes of the answer.
+                        cascade = isinstance(generation, CascadedGeneration)
+                        self.learning.answered(request, analysis, generation.answer, cascade=cascade)
                     yield event
         finally:
             if generation.nothing_to_charge:

@@ -11,12 +11,16 @@ from typing import Final
 
 from farthing_gateway.domain.analysis import Analysis
 from farthing_gateway.domain.answer import Answer
+from farthing_gateway.domain.judge import Opinion
 from farthing_gateway.domain.model import CacheLevel, FinishReason, Task, Tier
 from farthing_gateway.domain.prompt import Question
 
 # One token of a subject, as the scheduler has it: neither a dot nor a wildcard.
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,128}")
 SHADOW_SUFFIX: Final = "-shadow"
+# Findings of farthing.classifier.v1.AnswerFinding.
+AGREES: Final = "AGREES"
+DISAGREES: Final = "DISAGREES"
 
 
 class Outcome(IntEnum):
@@ -99,6 +103,13 @@ def deserves_shadow(told: Foretold, answer: Answer, question: Question, share: f
         and is_request_id(shadow_id(told.request_id))
         and _lot(told.request_id) < share
     )
+
+
+def agreement(opinion: Opinion) -> Outcome | None:
+    """What a comparison with the large tier's answer says; None where the judge found neither."""
+    if AGREES in opinion.findings:
+        return Outcome.ACCEPTABLE
+    return Outcome.NOT_ACCEPTABLE if DISAGREES in opinion.findings else None
 
 
 def shadow_id(request_id: str) -> str:
