@@ -138,6 +138,8 @@ class MetricName:
     SHADOWS: Final = "farthing_shadows_total"
     CACHE_LOOKUPS: Final = "farthing_cache_lookups_total"
     CACHE_STORES: Final = "farthing_cache_stores_total"
+    CACHE_COMPARED: Final = "farthing_cache_compared_total"
+    CACHE_CLAIMS: Final = "farthing_cache_claims_total"
     CLASSIFY_SECONDS: Final = "farthing_classify_seconds"
     CLASSIFIED_FLAGS: Final = "farthing_classified_flags_total"
     CLASSIFIER_DRIFT: Final = "farthing_classifier_drift_index"
