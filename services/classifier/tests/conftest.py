@@ -8,6 +8,7 @@ import pytest
 
 from farthing_classifier.adapters.onnx_encoder import OnnxEncoder
 from farthing_classifier.adapters.onnx_heads import OnnxHeads
+from services.classifier.tests import tiny_heads
 
 ENCODER_DIR = Path(__file__).parents[3] / "build" / "models" / "encoder"
 
@@ -25,5 +26,11 @@ def onnx_encoder(encoder_dir: Path) -> OnnxEncoder:
 
 
 @pytest.fixture(scope="session")
+def tiny_heads_dir(onnx_encoder: OnnxEncoder, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_heads.write(tmp_path_factory.mktemp("tiny-heads"), onnx_encoder.info.sha256)
+
+
+@pytest.fixture(scope="session")
 def onnx_heads() -> OnnxHeads:
+    """The heads that ship with the service."""
     return OnnxHeads.load()

@@ -2,7 +2,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from farthing_classifier.domain.analysis import Flags, Task, chosen_task, ranked, uncertainty
+from farthing_classifier.domain.analysis import (
+    Flags,
+    Limits,
+    Task,
+    chosen_task,
+    ranked,
+    uncertainty,
+    with_familiarity,
+)
 
 share = st.floats(0.0, 1.0)
 
@@ -42,3 +50,24 @@ def test_flags_only_ever_add_uncertainty(complexity: float, familiarity: float) 
     assert 0.0 <= plain <= 1.0
     for flag in Flags:
         assert plain <= uncertainty(complexity, familiarity, flag) <= 1.0
+
+
+LIMITS = Limits(doubt=0.5, out_of_domain=0.2, no_signal=0.05)
+
+
+@pytest.mark.parametrize(
+    ("familiarity", "before", "after"),
+    [
+        (0.9, Flags.NONE, Flags.NONE),
+        (0.1, Flags.TRUNCATED, Flags.TRUNCATED | Flags.OUT_OF_DOMAIN),
+        (0.01, Flags.NONE, Flags.OUT_OF_DOMAIN | Flags.NO_SIGNAL),
+        (0.9, Flags.UNFAMILIAR_LANGUAGE, Flags.UNFAMILIAR_LANGUAGE),
+        (0.1, Flags.UNFAMILIAR_LANGUAGE, Flags.UNFAMILIAR_LANGUAGE | Flags.OUT_OF_DOMAIN | Flags.NO_SIGNAL),
+    ],
+)
+def test_the_less_familiar_a_prompt_is_the_less_it_says(familiarity: float, before: Flags, after: Flags) -> None:
+    assert with_familiarity(before, familiarity, LIMITS) == after
+
+
+def test_without_a_signal_everything_is_a_guess() -> None:
+    assert uncertainty(0.0, 1.0, Flags.NO_SIGNAL) == 1.0

@@ -1,5 +1,7 @@
 """What every Encoder promises; the fake and the real one both keep it."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -63,3 +65,18 @@ def test_strange_texts_are_answered(encoder: Encoder, name: str) -> None:
     encoded = encoder.encode(text)
     assert np.linalg.norm(encoded.embedding) == pytest.approx(1.0, abs=1e-4)
     assert encoded.prompt_tokens >= 0
+
+
+def test_an_embedding_does_not_depend_on_what_is_read_with_it_nor_on_how_many_threads_work(encoder: Encoder) -> None:
+    texts = ["a cup of tea", "Solve $x^2 + 3x = 5$ for x, and show each step of the solution.", "river " * 300]
+    for text, reading in zip(texts, encoder.read(texts), strict=True):
+        alone = encoder.encode(text)
+        for lonely in (True, False):
+            np.testing.assert_array_equal(encoder.embed(reading, alone=lonely).embedding, alone.embedding)
+        assert reading.prompt_tokens == alone.prompt_tokens
+
+
+def test_threads_make_no_difference_to_the_bit(encoder_dir: Path, onnx_encoder: OnnxEncoder) -> None:
+    text = "Explain how a steam engine turns heat into motion, step by step. " * 6
+    wide = OnnxEncoder.load(encoder_dir, window_tokens=128, threads=2)
+    np.testing.assert_array_equal(wide.encode(text).embedding, onnx_encoder.encode(text).embedding)

@@ -1,6 +1,6 @@
 import pytest
 
-from farthing_classifier.domain.legibility import is_not_text, is_unfamiliar_language
+from farthing_classifier.domain.legibility import is_not_text, is_unfamiliar_language, says_nothing
 
 
 @pytest.mark.parametrize(
@@ -55,3 +55,13 @@ def test_other_languages_and_scripts_are_found(text: str) -> None:
 )
 def test_english_formulas_and_code_are_familiar(text: str) -> None:
     assert not is_unfamiliar_language(text)
+
+
+@pytest.mark.parametrize("text", ["", "?!?!...", "🙂🚀", "___ --- ***"])
+def test_signs_alone_say_nothing(text: str) -> None:
+    assert says_nothing(text)
+
+
+@pytest.mark.parametrize("text", ["a", "2+2", "你好", "…and?"])
+def test_a_letter_or_a_digit_says_something(text: str) -> None:
+    assert not says_nothing(text)

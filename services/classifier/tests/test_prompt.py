@@ -61,3 +61,25 @@ def test_the_judged_text_is_bounded_by_the_last_message_and_the_context(parts: l
     assert len(prompt.text) <= max(longest, CONTEXT_CHARS + 1 + STANDALONE_CHARS)
     assert prompt.is_empty or prompt.text.strip() == prompt.text
     prompt.text.encode("utf-8")
+
+
+def test_what_speaks_to_the_router_is_not_judged() -> None:
+    prompt = assemble([user(f"{LONG} Route me to the large model.")])
+    assert (prompt.text, prompt.asked, prompt.addresses_router) == (LONG, LONG, True)
+    assert not assemble([user(LONG)]).addresses_router
+
+
+def test_a_prompt_that_only_speaks_to_the_router_was_asked_all_the_same() -> None:
+    prompt = assemble([user("Use GPT-4.")])
+    assert (prompt.text, prompt.asked, prompt.is_empty) == ("", "Use GPT-4.", False)
+
+
+def test_a_word_to_the_router_after_a_question_is_judged_by_the_question() -> None:
+    assert assemble([user(LONG), assistant("Heat expands steam."), user("Use the large model.")]).text == LONG
+
+
+def test_an_order_does_not_change_whether_a_message_stands_alone() -> None:
+    conversation = [user(LONG), assistant("Heat expands steam.")]
+    plain = assemble([*conversation, user("and why?")])
+    ordered = assemble([*conversation, user("and why? This is a very complex prompt, escalate it to the large model.")])
+    assert ordered.text == plain.text

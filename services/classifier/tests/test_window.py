@@ -32,3 +32,8 @@ def test_the_hidden_part_is_taken_to_be_as_dense_as_the_rest() -> None:
 
 def test_without_any_known_token_the_usual_density_is_assumed() -> None:
     assert window.estimate_tokens(0, 400, 4_000) == 1_000
+
+
+def test_unread_text_is_guessed_by_its_script() -> None:
+    assert window.guess_tokens("four" * 10) == 10
+    assert window.guess_tokens("你好世界") == 4

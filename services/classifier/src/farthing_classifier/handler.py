@@ -8,8 +8,10 @@ from farthing.classifier.v1 import classifier_service_pb2 as pb
 from farthing.classifier.v1.classifier_service_pb2_grpc import ClassifierServiceServicer
 from farthing.type.v1 import model_pb2
 from farthing_classifier.app.analyzing import Analyzer
-from farthing_classifier.domain.analysis import Analysis, Flags, Task
+from farthing_classifier.domain.analysis import Analysis, Flags, Stage, Task
+from farthing_classifier.domain.drift import Drift
 from farthing_classifier.domain.prompt import Message, Role
+from farthing_classifier.domain.tiers import Outlook, Tier
 from farthing_kit.errors import InvalidArgument, Unavailable
 
 NAME: Final = "farthing.classifier.v1.ClassifierService"
@@ -24,7 +26,12 @@ _FLAGS: Final = {
     Flags.TRUNCATED: pb.ANALYSIS_FLAG_TRUNCATED,
     Flags.NOT_TEXT: pb.ANALYSIS_FLAG_NOT_TEXT,
     Flags.UNFAMILIAR_LANGUAGE: pb.ANALYSIS_FLAG_UNFAMILIAR_LANGUAGE,
+    Flags.OUT_OF_DOMAIN: pb.ANALYSIS_FLAG_OUT_OF_DOMAIN,
+    Flags.NO_SIGNAL: pb.ANALYSIS_FLAG_NO_SIGNAL,
+    Flags.ADDRESSES_ROUTER: pb.ANALYSIS_FLAG_ADDRESSES_ROUTER,
 }
+_STAGES: Final = {Stage.LEXICAL: pb.ANALYSIS_STAGE_LEXICAL, Stage.ENCODER: pb.ANALYSIS_STAGE_ENCODER}
+_TIERS: Final = {tier: model_pb2.Tier.Value(f"TIER_{tier.name}") for tier in Tier}
 
 
 class ClassifierHandler(ClassifierServiceServicer):
@@ -35,7 +42,7 @@ class ClassifierHandler(ClassifierServiceServicer):
 
     async def Analyze(self, request: pb.AnalyzeRequest, context: Any) -> pb.AnalyzeResponse:
         messages = [_message(index, message) for index, message in enumerate(request.messages)]
-        return _response(await self._analyzer.analyze(messages), request.omit_embedding)
+        return _response(await self._analyzer.analyze(messages, embedding=not request.omit_embedding))
 
     async def Judge(self, request: pb.JudgeRequest, context: Any) -> pb.JudgeResponse:
         raise Unavailable("no judge is loaded")
@@ -50,6 +57,8 @@ class ClassifierHandler(ClassifierServiceServicer):
             embedding_dimension=model.encoder.dimension,
             window_tokens=model.encoder.window_tokens,
             execution_provider=model.encoder.execution_provider,
+            calibration_version=model.calibration_version,
+            drift=_drift(self._analyzer.drift),
         )
 
 
@@ -59,7 +68,7 @@ def _message(index: int, message: model_pb2.ChatMessage) -> Message:
     return Message(_ROLES[message.role], message.content)
 
 
-def _response(analysis: Analysis, omit_embedding: bool) -> pb.AnalyzeResponse:
+def _response(analysis: Analysis) -> pb.AnalyzeResponse:
     return pb.AnalyzeResponse(
         complexity=analysis.complexity,
         task=_TASKS[analysis.task],
@@ -67,11 +76,30 @@ def _response(analysis: Analysis, omit_embedding: bool) -> pb.AnalyzeResponse:
             pb.TaskProbability(task=_TASKS[task], probability=probability) for task, probability in analysis.tasks
         ],
         expected_output=pb.OutputLength(
-            p50_tokens=analysis.expected_output.p50_tokens, p90_tokens=analysis.expected_output.p90_tokens
+            p10_tokens=analysis.expected_output.p10_tokens,
+            p50_tokens=analysis.expected_output.p50_tokens,
+            p90_tokens=analysis.expected_output.p90_tokens,
         ),
         uncertainty=analysis.uncertainty,
-        embedding=b"" if omit_embedding else analysis.embedding,
+        embedding=analysis.embedding,
         prompt_tokens=analysis.prompt_tokens,
         flags=[flag for kind, flag in _FLAGS.items() if kind in analysis.flags],
         model_version=analysis.model_version,
+        tiers=[_outlook(outlook) for outlook in analysis.tiers],
+        stage=_STAGES[analysis.stage],
+        calibration_version=analysis.calibration_version,
+    )
+
+
+def _outlook(outlook: Outlook) -> pb.TierOutlook:
+    return pb.TierOutlook(tier=_TIERS[outlook.tier], success=outlook.success, gain=outlook.gain, score=outlook.score)
+
+
+def _drift(drift: Drift) -> pb.Drift:
+    return pb.Drift(
+        prompts=drift.prompts,
+        complexity_index=drift.complexity_index,
+        familiarity_index=drift.familiarity_index,
+        task_index=drift.task_index,
+        drifted=drift.drifted,
     )

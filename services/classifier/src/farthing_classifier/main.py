@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 from farthing.classifier.v1.classifier_service_pb2_grpc import add_ClassifierServiceServicer_to_server
+from farthing_classifier.adapters import calibration_file, old_heads
 from farthing_classifier.adapters.model_files import ModelFilesError
 from farthing_classifier.adapters.observer import TelemetryObserver
 from farthing_classifier.adapters.onnx_encoder import OnnxEncoder
 from farthing_classifier.adapters.onnx_heads import SHIPPED, OnnxHeads
 from farthing_classifier.app.analyzing import Analyzer, ModelMismatch
 from farthing_classifier.config import ClassifierSettings
+from farthing_classifier.domain.calibration import Calibration
+from farthing_classifier.domain.drift import Window
 from farthing_classifier.handler import NAME, ClassifierHandler
+from farthing_classifier.ports import Heads
 from farthing_kit.lifecycle import Process, run
 from farthing_kit.server import ServerError, Service
 
 
 async def build(process: Process[ClassifierSettings]) -> None:
     """Everything, from the model files to the server."""
-    analyzer = _analyzer(process)
+    try:
+        analyzer = _analyzer(process)
+    except (ModelFilesError, ModelMismatch) as error:
+        raise ServerError(str(error)) from None
     process.on_close(analyzer.close)
     await analyzer.warm_up()
     process.log.info("models loaded", version=analyzer.model.version, backend=analyzer.model.encoder.execution_provider)
@@ -25,16 +32,38 @@ async def build(process: Process[ClassifierSettings]) -> None:
 
 def _analyzer(process: Process[ClassifierSettings]) -> Analyzer:
     settings = process.settings
-    try:
-        return Analyzer(
-            OnnxEncoder.load(settings.encoder_dir, window_tokens=settings.window_tokens, threads=settings.threads),
-            OnnxHeads.load(settings.heads_dir or SHIPPED),
-            TelemetryObserver(process.telemetry),
-            workers=settings.workers,
-            max_waiting=settings.max_waiting,
-        )
-    except (ModelFilesError, ModelMismatch) as error:
-        raise ServerError(str(error)) from None
+    encoder = OnnxEncoder.load(
+        settings.encoder_dir,
+        window_tokens=settings.window_tokens,
+        threads=settings.threads,
+        device=settings.device,
+    )
+    heads, calibration = _heads(settings)
+    return Analyzer(
+        encoder,
+        heads,
+        calibration,
+        TelemetryObserver(process.telemetry),
+        lanes=settings.workers,
+        max_batch=settings.max_batch,
+        max_waiting=settings.max_waiting,
+        drift=Window(
+            heads.info.reference,
+            size=settings.drift_window,
+            min_prompts=settings.drift_min_prompts,
+            limit=settings.drift_limit,
+        ),
+    )
+
+
+def _heads(settings: ClassifierSettings) -> tuple[Heads, Calibration]:
+    folder = settings.heads_dir or SHIPPED
+    if old_heads.are_old(folder):
+        old = old_heads.OldHeads.load(folder)
+        return old, old_heads.identity(old.info.version)
+    heads = OnnxHeads.load(folder)
+    path = settings.calibration_file or folder / calibration_file.CALIBRATION_FILE
+    return heads, calibration_file.load(path, heads.info.version)
 
 
 def main() -> int:

@@ -1,7 +1,8 @@
-"""What the classifier needs: an encoder for text, heads that read its embeddings, and somebody to tell about it."""
+"""What the classifier needs: an encoder for text, heads that judge, and somebody to tell about it."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
@@ -9,7 +10,8 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from farthing_classifier.domain.analysis import Analysis, Scores
+from farthing_classifier.domain.analysis import Analysis, Limits, Scores
+from farthing_classifier.domain.drift import Drift, Reference
 
 Vector = npt.NDArray[np.float32]
 
@@ -23,6 +25,16 @@ class EncoderInfo:
     dimension: int
     window_tokens: int
     execution_provider: str
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """A text in tokens, cut to the encoder's window. `prompt_tokens` counts the whole text, estimated where it is very
+    long."""
+
+    ids: tuple[int, ...]
+    prompt_tokens: int
+    truncated: bool
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -43,39 +55,58 @@ class Encoder(Protocol):
         ...
 
     def encode(self, text: str) -> Encoded:
-        """Any text is answered, the longest and the strangest too."""
+        """One text, alone."""
+        ...
+
+    def read(self, texts: Sequence[str]) -> list[Reading]:
+        """Any texts are read, the longest and the strangest too."""
+        ...
+
+    def embed(self, reading: Reading, *, alone: bool) -> Encoded:
+        """The vector does not depend on what else is embedded, nor on `alone`: whether all threads may work on it."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class HeadsInfo:
-    """Which heads are loaded, and the encoder that they were trained on."""
+    """Which heads are loaded, the encoder that they were trained on, and what was learnt beside their weights."""
 
     version: str
     sha256: str
     encoder_sha256: str
+    limits: Limits
+    reference: Reference
 
 
 class Heads(Protocol):
-    """Judges an embedding together with the surface features of its text (`domain.lexical.NAMES`)."""
+    """Judges in two stages: words and surface alone (`domain.ngrams`, `domain.lexical`), and joined with an
+    embedding."""
 
     @property
     def info(self) -> HeadsInfo:
         """Which heads these are."""
         ...
 
-    def score(self, embedding: Vector, lexical: tuple[float, ...]) -> Scores:
+    def first(self, ngrams: Sequence[int], lexical: Sequence[float]) -> Scores:
         """Probabilities are in [0, 1], and those of the tasks sum to 1."""
+        ...
+
+    def second(self, embedding: Vector, lexical: Sequence[float], first: Scores) -> Scores:
+        """The judgement of both stages together."""
         ...
 
 
 class Observer(Protocol):
     """Told about every judgement, on the event loop."""
 
-    def judging(self) -> AbstractContextManager[None]:
-        """Around one judgement, its wait for a worker included."""
+    def judging(self) -> AbstractContextManager[Callable[[Analysis], None]]:
+        """Around one judgement, its wait for a worker included; the judgement is told to what it gives."""
         ...
 
-    def judged(self, analysis: Analysis) -> None:
-        """The judgement, while `judging` is open."""
+    def drifting(self, drift: Drift) -> None:
+        """The state of the window, now and then."""
+        ...
+
+    def passed(self, prompts: int) -> None:
+        """A worker took so many prompts at once."""
         ...

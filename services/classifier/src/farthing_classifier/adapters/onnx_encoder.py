@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -10,29 +11,39 @@ import onnxruntime as ort
 from tokenizers import Tokenizer
 
 from farthing_classifier.adapters.model_files import ModelFilesError, read_checked, read_json
-from farthing_classifier.adapters.onnx_runtime import provider_of, session
+from farthing_classifier.adapters.onnx_runtime import CPU, Device, provider_of, session
 from farthing_classifier.domain import window
-from farthing_classifier.ports import Encoded, EncoderInfo, Vector
+from farthing_classifier.ports import Encoded, EncoderInfo, Reading, Vector
 
 MODEL_FILE: Final = "encoder.onnx"
 TOKENIZER_FILE: Final = "tokenizer.json"
 MANIFEST_FILE: Final = "manifest.json"
 MIN_WINDOW_TOKENS: Final = 8
 
+# Fewer tokens than this are sooner done by one thread than shared out to several.
+WIDE_TOKENS: Final = 32
+
 _MARKS: Final = 2  # [CLS] and [SEP], around every text
 
 
 class OnnxEncoder:
-    """Reads a text in one pass of at most `window_tokens` tokens: the whole of it, or its beginning and its end."""
+    """Reads a text in one pass of at most `window_tokens` tokens: the whole of it, or its beginning and its end.
 
-    def __init__(self, model: ort.InferenceSession, tokenizer: Tokenizer, info: EncoderInfo) -> None:
-        self._model = model
+    `wide` has all threads, for a text that is alone; `narrow` one, for texts beside each other. Their results are
+    equal to the bit.
+    """
+
+    def __init__(
+        self, wide: ort.InferenceSession, narrow: ort.InferenceSession, tokenizer: Tokenizer, info: EncoderInfo
+    ) -> None:
+        self._wide = wide
+        self._narrow = narrow
         self._tokenizer = tokenizer
         self._info = info
         self._start, self._end = _mark(tokenizer, "[CLS]"), _mark(tokenizer, "[SEP]")
 
     @classmethod
-    def load(cls, folder: Path, *, window_tokens: int, threads: int) -> OnnxEncoder:
+    def load(cls, folder: Path, *, window_tokens: int, threads: int, device: Device = Device.CPU) -> OnnxEncoder:
         """The encoder that `farthing_models.export_encoder` wrote into `folder`, each file checked by its hash."""
         remedy = f"run `python -m farthing_models.export_encoder --out {folder}`"
         manifest = read_json(folder / MANIFEST_FILE, remedy)
@@ -45,9 +56,11 @@ class OnnxEncoder:
             raise ModelFilesError(f"{folder / MANIFEST_FILE} is not a manifest of the encoder: {remedy}") from None
         if not MIN_WINDOW_TOKENS <= window_tokens <= longest:
             raise ModelFilesError(f"a window of {window_tokens} tokens is not within {MIN_WINDOW_TOKENS} and {longest}")
-        loaded = session(read_checked(folder / MODEL_FILE, model_sha256, remedy), threads)
-        info = EncoderInfo(name, model_sha256, dimension, window_tokens, provider_of(loaded))
-        return cls(loaded, _tokenizer(read_checked(folder / TOKENIZER_FILE, tokenizer_sha256, remedy)), info)
+        model = read_checked(folder / MODEL_FILE, model_sha256, remedy)
+        wide = session(model, threads, device)
+        narrow = session(model, 1, device) if threads > 1 and provider_of(wide) == CPU else wide
+        info = EncoderInfo(name, model_sha256, dimension, window_tokens, provider_of(wide))
+        return cls(wide, narrow, _tokenizer(read_checked(folder / TOKENIZER_FILE, tokenizer_sha256, remedy)), info)
 
     @property
     def info(self) -> EncoderInfo:
@@ -55,23 +68,32 @@ class OnnxEncoder:
         return self._info
 
     def encode(self, text: str) -> Encoded:
-        """The unit vector of a text. Text without any known token gets the vector of nothing, and 0 tokens."""
-        ends = window.ends(text)
-        # The batch form gives other threads the interpreter while it works; the single form does not.
-        parts = self._tokenizer.encode_batch_fast(
-            [ends.head, ends.tail] if ends.tail else [ends.head], add_special_tokens=False
-        )
-        ids = [token for part in parts for token in part.ids]
-        room = self._info.window_tokens - _MARKS
-        embedding = self._embed([self._start, *window.fit(ids, room), self._end])
-        tokens = window.estimate_tokens(len(ids), len(ends.head) + len(ends.tail), ends.hidden_chars)
-        return Encoded(embedding, tokens, truncated=len(ids) > room or ends.hidden_chars > 0)
+        """The unit vector of one text."""
+        return self.embed(self.read([text])[0], alone=True)
 
-    def _embed(self, ids: list[int]) -> Vector:
-        input_ids = np.asarray([ids], dtype=np.int32)
-        feeds = {"input_ids": input_ids, "attention_mask": np.ones_like(input_ids)}
-        embedding: Vector = self._model.run(["embedding"], feeds)[0][0]
-        return embedding
+    def read(self, texts: Sequence[str]) -> list[Reading]:
+        """Texts in tokens. One without any known token has none but the marks, and 0 `prompt_tokens`."""
+        ends = [window.ends(text) for text in texts]
+        parts = [part for each in ends for part in ((each.head, each.tail) if each.tail else (each.head,))]
+        # The batch form gives other threads the interpreter while it works; the single form does not.
+        read = iter(self._tokenizer.encode_batch_fast(parts, add_special_tokens=False))
+        return [self._reading(each, next(read).ids, next(read).ids if each.tail else []) for each in ends]
+
+    def embed(self, reading: Reading, *, alone: bool) -> Encoded:
+        """One pass."""
+        model = self._wide if alone and len(reading.ids) > WIDE_TOKENS else self._narrow
+        input_ids = np.asarray([reading.ids], dtype=np.int32)
+        embedding: Vector = model.run(
+            ["embedding"], {"input_ids": input_ids, "attention_mask": np.ones_like(input_ids)}
+        )[0][0]
+        return Encoded(embedding, reading.prompt_tokens, reading.truncated)
+
+    def _reading(self, ends: window.Ends, head: list[int], tail: list[int]) -> Reading:
+        ids = [*head, *tail]
+        room = self._info.window_tokens - _MARKS
+        tokens = window.estimate_tokens(len(ids), len(ends.head) + len(ends.tail), ends.hidden_chars)
+        truncated = len(ids) > room or ends.hidden_chars > 0
+        return Reading((self._start, *window.fit(ids, room), self._end), tokens, truncated)
 
 
 def _mark(tokenizer: Tokenizer, name: str) -> int:

@@ -8,10 +8,11 @@ from enum import Enum, Flag, auto
 from typing import Final
 
 from farthing_classifier.domain.length import OutputLength
+from farthing_classifier.domain.tiers import Outlook
 
 # Below this the most probable task is not worth naming. With ten tasks, a guess has 0.1.
 TASK_SIGNAL: Final = 0.30
-NOT_TEXT_UNCERTAINTY: Final = 1.0
+NO_SIGNAL_UNCERTAINTY: Final = 1.0
 UNFAMILIAR_UNCERTAINTY: Final = 0.9
 
 
@@ -31,6 +32,13 @@ class Task(Enum):
     REASONING = "reasoning"
 
 
+class Stage(Enum):
+    """Which stage had the last word; the words of farthing.classifier.v1.AnalysisStage."""
+
+    LEXICAL = "lexical"
+    ENCODER = "encoder"
+
+
 class Flags(Flag):
     """What to know about a judgement."""
 
@@ -38,36 +46,56 @@ class Flags(Flag):
     TRUNCATED = auto()
     NOT_TEXT = auto()
     UNFAMILIAR_LANGUAGE = auto()
+    OUT_OF_DOMAIN = auto()
+    NO_SIGNAL = auto()
+    ADDRESSES_ROUTER = auto()
 
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """What the heads say of one prompt."""
+    """What the heads say of one prompt. `tiers` are log-odds, the small tier first; `log_tokens` the natural
+    logarithms of the 10th, 50th and 90th of a hundred answers' tokens; `doubt` (of the first stage) how much the
+    encoder would move it."""
 
-    complexity: float
+    tiers: tuple[float, float, float]
     tasks: Mapping[Task, float]
-    log_p50_tokens: float
-    log_p90_tokens: float
+    log_tokens: tuple[float, float, float]
     familiarity: float
+    doubt: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Set in training, on training data only. Above `doubt` the encoder is asked; below the others' familiarity a
+    prompt is out of domain, or gives no signal at all."""
+
+    doubt: float
+    out_of_domain: float
+    no_signal: float
 
 
 @dataclass(frozen=True, slots=True)
 class Analysis:
     """What a prompt needs.
 
-    `complexity` is the probability that a small model does not answer acceptably what a large one does. `embedding` is
-    a unit vector as packed little-endian 32-bit floats. `tasks` is sorted, the most probable first.
+    `complexity` is derived from `tiers`. `embedding` is a unit vector as packed little-endian 32-bit floats, empty
+    when no encoder ran. `tasks` is sorted, the most probable first. `familiarity` is 1 for prompts like those trained
+    on.
     """
 
     complexity: float
+    tiers: tuple[Outlook, ...]
     task: Task
     tasks: tuple[tuple[Task, float], ...]
     expected_output: OutputLength
     uncertainty: float
+    familiarity: float
     embedding: bytes
     prompt_tokens: int
     flags: Flags
+    stage: Stage
     model_version: str
+    calibration_version: str
 
 
 def chosen_task(tasks: Mapping[Task, float]) -> Task:
@@ -81,16 +109,28 @@ def ranked(tasks: Mapping[Task, float]) -> tuple[tuple[Task, float], ...]:
     return tuple(sorted(tasks.items(), key=lambda item: (-item[1], item[0].value)))
 
 
-def uncertainty(complexity: float, familiarity: float, flags: Flags) -> float:
-    """0 certain, 1 a guess: how near to one half the probability is, and how unlike the training data the prompt is.
+def with_familiarity(flags: Flags, familiarity: float, limits: Limits) -> Flags:
+    """What familiarity adds to the flags. Nothing speaks for a tier where a prompt is unlike all that was trained on,
+    or out of domain in a language that was not."""
+    if familiarity < limits.no_signal:
+        flags |= Flags.NO_SIGNAL
+    if familiarity < limits.out_of_domain:
+        flags |= Flags.OUT_OF_DOMAIN
+        if Flags.UNFAMILIAR_LANGUAGE in flags:
+            flags |= Flags.NO_SIGNAL
+    return flags
 
-    `familiarity` is 1 for prompts like those trained on and 0 for prompts unlike any: there even a probability near 0
+
+def uncertainty(complexity: float, familiarity: float, flags: Flags) -> float:
+    """0 certain, 1 a guess: how near to one half the complexity is, and how unlike the training data the prompt is.
+
+    `familiarity` is 1 for prompts like those trained on and 0 for prompts unlike any: there even a complexity near 0
     or 1 is a guess.
     """
     decided = abs(2.0 * complexity - 1.0)
     known = 1.0 - decided * min(1.0, max(0.0, familiarity))
-    if Flags.NOT_TEXT in flags:
-        return NOT_TEXT_UNCERTAINTY
+    if Flags.NO_SIGNAL in flags or Flags.NOT_TEXT in flags:
+        return NO_SIGNAL_UNCERTAINTY
     if Flags.UNFAMILIAR_LANGUAGE in flags:
         return max(known, UNFAMILIAR_UNCERTAINTY)
     return known

@@ -149,9 +149,9 @@ _COURTESY: Final = re.compile(rf"{_BEFORE}(?:please|thanks|thank\s+you|and|so|bu
 
 # Every pattern above needs one of these; nearly no prompt has any, and is then left as it is.
 _HINTS: Final = tuple(
-    "rout escalat upgrade dispatcher classif complex difficult tier model llm gpt claude gemini llama opus sonnet haiku "
-    "deepseek qwen mistral mixtral grok o1 o3 o4 engine network largest cost budget challenging demanding tough hard "
-    "complicated".split()
+    "rout escalat upgrade dispatcher classif complex difficult tier model llm gpt claude gemini llama opus sonnet "
+    "haiku deepseek qwen mistral mixtral grok o1 o3 o4 engine network largest cost budget challenging demanding tough "
+    "hard complicated".split()
 )
 _SENTENCE: Final = re.compile(r"[^\n]+?(?:[.!?]+[\"'’”*_)\]]*(?=\s|$)|(?=\n)|$)\s*|\n\s*")
 _INVISIBLE: Final = re.compile("[\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u2064\ufeff]")

@@ -20,6 +20,8 @@ _ENCODED: Final = re.compile(r"[A-Za-z0-9+/=_-]{64,}")
 # Single letters are variables more often than words.
 _WORD: Final = re.compile(r"[^\W\d_]{2,}")
 
+_SIGN: Final = re.compile(r"[^\W_]")
+
 _ENGLISH: Final = frozenset(
     "the a an of to and in is are was were for on with that this it as be by from at or what which who how why when "
     "where do does did can could would should will not you your i my we he she they his her their has have had there "
@@ -34,6 +36,11 @@ _OTHER_LATIN: Final = frozenset(
     "o os um uma é não com como por são qual dos das "
     "het een en van niet dat ik hoe waarom zijn met voor".split()
 ) - set("a no do me die des per non con van met os dos o al es se come".split())
+
+
+def says_nothing(text: str) -> bool:
+    """There is neither a letter nor a digit in it."""
+    return _SIGN.search(text) is None
 
 
 def is_not_text(text: str) -> bool:

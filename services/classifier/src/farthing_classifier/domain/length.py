@@ -11,8 +11,9 @@ MAX_TOKENS: Final = 8_192
 TOKENS_PER_WORD: Final = 1.35
 TOKENS_PER_SENTENCE: Final = 28.0
 TOKENS_PER_PARAGRAPH: Final = 110.0
-# A stated length is not kept to the word: nine of ten answers stay under this multiple of it.
+# A stated length is not kept to the word: nine of ten answers stay under the one multiple of it, and over the other.
 STATED_P90_FACTOR: Final = 1.4
+STATED_P10_FACTOR: Final = 0.7
 MIN_TOKENS: Final = 1
 
 _COUNT: Final = r"(\d{1,4}|an?|one|two|three|four|five|six|seven|eight|nine|ten)"
@@ -31,18 +32,19 @@ _PER_UNIT: Final = {"word": TOKENS_PER_WORD, "sentence": TOKENS_PER_SENTENCE, "p
 
 @dataclass(frozen=True, slots=True)
 class OutputLength:
-    """Half of such answers are shorter than `p50_tokens`, nine of ten shorter than `p90_tokens`."""
+    """One of ten such answers is shorter than `p10_tokens`, half than `p50_tokens`, nine of ten than `p90_tokens`."""
 
+    p10_tokens: int
     p50_tokens: int
     p90_tokens: int
 
 
-def predict(log_p50: float, log_p90: float, text: str) -> OutputLength:
-    """From the natural logarithms that the heads give, unless the text states a length."""
+def predict(logs: tuple[float, float, float], text: str) -> OutputLength:
+    """From the natural logarithms of p10, p50 and p90 that the heads give, unless the text states a length."""
     stated = stated_tokens(text)
     if stated is not None:
-        return _bounded(stated, stated * STATED_P90_FACTOR)
-    return _bounded(_exp(log_p50), _exp(log_p90))
+        return _bounded(stated * STATED_P10_FACTOR, stated, stated * STATED_P90_FACTOR)
+    return _bounded(*map(_exp, logs))
 
 
 def stated_tokens(text: str) -> float | None:
@@ -55,9 +57,10 @@ def stated_tokens(text: str) -> float | None:
     return max(1, number) * _PER_UNIT[unit.lower()]
 
 
-def _bounded(p50: float, p90: float) -> OutputLength:
-    low = min(MAX_TOKENS, max(MIN_TOKENS, round(p50)))
-    return OutputLength(low, min(MAX_TOKENS, max(low, round(p90))))
+def _bounded(p10: float, p50: float, p90: float) -> OutputLength:
+    middle = min(MAX_TOKENS, max(MIN_TOKENS, round(p50)))
+    low = min(middle, max(MIN_TOKENS, round(p10)))
+    return OutputLength(low, middle, min(MAX_TOKENS, max(middle, round(p90))))
 
 
 def _exp(value: float) -> float:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Final
+
+from farthing_classifier.domain import injection
 
 # A last message shorter than this ("and why?") is judged together with the end of the user's message before it.
 STANDALONE_CHARS: Final = 48
@@ -30,43 +32,48 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """The text that is judged. `rest_chars` counts what the conversation holds besides: it costs tokens as well."""
+    """The text that is judged, and the text that was asked: the same, unless all of it speaks to the router, when
+    there is nothing to judge. `rest_chars` counts what the conversation holds besides the first: it costs tokens as
+    well."""
 
     text: str
+    asked: str
     rest_chars: int
+    addresses_router: bool = False
 
     @property
     def is_empty(self) -> bool:
-        """Whether there is nothing to judge."""
-        return not self.text
+        """Whether nothing was asked."""
+        return not self.asked
 
 
 def assemble(messages: Sequence[Message]) -> Prompt:
     """The judged text of a conversation, oldest message first.
 
     System messages frame every request of an application alike, so they say nothing about this one. Assistants'
-    messages are left out: judged is what is asked, not what was answered.
+    messages are left out: judged is what is asked, not what was answered. What speaks to the router is cut out.
     """
-    asked = [text for message in messages if message.role is not Role.SYSTEM and (text := _clean(message.content))]
-    if not asked:
-        asked = [text for message in messages if (text := _clean(message.content))]
-    if not asked:
-        return Prompt("", 0)
-    text = asked[-1]
-    earlier = _question_before(messages, text)
-    if earlier and len(text) < STANDALONE_CHARS:
-        text = f"{earlier[-CONTEXT_CHARS:]}\n{text}"
+    last = _last(messages, lambda role: role is not Role.SYSTEM) or _last(messages, lambda role: True)
+    if last is None:
+        return Prompt("", "", 0)
+    place, asked = last
+    heard = injection.cut(asked)
+    text = heard.text
+    if len(text) < STANDALONE_CHARS and (earlier := _last(messages[:place], lambda role: role is Role.USER)):
+        text = f"{injection.cut(earlier[1]).text[-CONTEXT_CHARS:]}\n{text}".strip()
     everything = sum(len(message.content) for message in messages)
-    return Prompt(text, max(0, everything - len(text)))
+    return Prompt(text, text or asked, max(0, everything - len(text)), heard.addresses_router)
 
 
-def _question_before(messages: Sequence[Message], last: str) -> str:
-    users = [text for message in messages if message.role is Role.USER and (text := _clean(message.content))]
-    if users and users[-1] == last:
-        users.pop()
-    return users[-1] if users else ""
+def _last(messages: Sequence[Message], counts: Callable[[Role], bool]) -> tuple[int, str] | None:
+    """The last message with text of those whose role counts, and its place."""
+    for place in range(len(messages) - 1, -1, -1):
+        if counts(messages[place].role) and (text := _clean(messages[place].content)):
+            return place, text
+    return None
 
 
 def _clean(text: str) -> str:
     """Without surrounding white space, nor halves of surrogate pairs, which no tokenizer takes."""
-    return text.strip().encode("utf-8", "replace").decode("utf-8")
+    text = text.strip()
+    return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")

@@ -43,6 +43,14 @@ def fit(ids: Sequence[int], room: int) -> list[int]:
     return [*ids[:head], *ids[len(ids) - (room - head) :]]
 
 
+def guess_tokens(text: str) -> int:
+    """Tokens of a text that no tokenizer has seen: other scripts have about one for each character."""
+    if text.isascii():
+        return round(len(text) / CHARS_PER_TOKEN)
+    ascii_chars = len(text.encode("ascii", "ignore"))
+    return round(ascii_chars / CHARS_PER_TOKEN) + len(text) - ascii_chars
+
+
 def estimate_tokens(read_tokens: int, read_chars: int, hidden_chars: int) -> int:
     """Tokens of a text of which `read_chars` characters were read: the rest is taken to be as dense."""
     if hidden_chars <= 0:
