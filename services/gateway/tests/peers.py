@@ -64,6 +64,11 @@ class Script:
     ))  # fmt: skip
     revoked: bool = False
     complexity: float = 0.1
+    success: tuple[float, float, float] = (0.90, 0.95, 0.98)
+    judgement: classifier.JudgeResponse = field(default_factory=lambda: classifier.JudgeResponse(
+        acceptable=0.9, findings=[classifier.ANSWER_FINDING_ARITHMETIC_HOLDS], model_version="j1"
+    ))  # fmt: skip
+    judged: list[classifier.JudgeRequest] = field(default_factory=list)
     answer: tuple[str, ...] = ANSWER
     finish_reason: FinishReason.ValueType = FinishReason.FINISH_REASON_STOP
     hold_after: int | None = None
@@ -162,6 +167,7 @@ class Classifier(classifier_rpc.ClassifierServiceServicer):
 
     async def Analyze(self, request: Any, context: Any) -> classifier.AnalyzeResponse:
         self._script.enter("Analyze")
+        small, medium, large = self._script.success
         return classifier.AnalyzeResponse(
             complexity=self._script.complexity,
             task=Task.TASK_QUESTION_ANSWERING,
@@ -169,15 +175,20 @@ class Classifier(classifier_rpc.ClassifierServiceServicer):
             uncertainty=0.1,
             prompt_tokens=9,
             tiers=[
-                classifier.TierOutlook(tier=Tier.TIER_SMALL, success=0.90, gain=0.05, score=2.0),
-                classifier.TierOutlook(tier=Tier.TIER_MEDIUM, success=0.95, gain=0.03, score=2.8),
-                classifier.TierOutlook(tier=Tier.TIER_LARGE, success=0.98, score=3.7),
+                classifier.TierOutlook(tier=Tier.TIER_SMALL, success=small, gain=medium - small, score=2.0),
+                classifier.TierOutlook(tier=Tier.TIER_MEDIUM, success=medium, gain=large - medium, score=2.8),
+                classifier.TierOutlook(tier=Tier.TIER_LARGE, success=large, score=3.7),
             ],
             flags=[classifier.ANALYSIS_FLAG_TRUNCATED],
             stage=classifier.ANALYSIS_STAGE_LEXICAL,
             model_version="m1",
             calibration_version="c1",
         )
+
+    async def Judge(self, request: Any, context: Any) -> classifier.JudgeResponse:
+        self._script.enter("Judge")
+        self._script.judged.append(request)
+        return self._script.judgement
 
 
 class Scheduler(scheduler_rpc.SchedulerServiceServicer):

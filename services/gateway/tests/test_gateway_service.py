@@ -395,3 +395,56 @@ async def test_the_service_is_healthy_and_says_what_it_is(mesh: World) -> None:
     async with grpc.aio.insecure_channel(mesh.gateway.target) as channel:
         check: Any = channel.unary_unary("/grpc.health.v1.Health/Check")
         assert await check(b"") == b"\x08\x01"
+
+
+class TestCascades:
+    """The wire: what crosses it, and in which name. The rules are in test_cascade.py."""
+
+    @pytest.fixture(autouse=True)
+    def cascading(self, mesh: World) -> None:
+        mesh.script.policy.routing.cascade = True
+        mesh.script.success = (0.5, 0.8, 0.9)
+
+    async def test_an_accepted_answer_is_one_call_with_its_verdict(self, mesh: World) -> None:
+        response = await complete(mesh)
+        assert response.text == TEXT
+        assert response.decision.buffered
+        assert response.decision.tier == Tier.TIER_SMALL
+        assert response.decision.routing.reason == pb.ROUTING_REASON_CASCADE
+        [call] = response.final.calls
+        assert (call.request_id, call.model, call.tier) == (response.decision.request_id, "small", Tier.TIER_SMALL)
+        assert call.cost == response.final.cost
+        verdict = call.verdict
+        assert (verdict.accepted, verdict.threshold, list(verdict.findings)) == (True, 0.7, ["ARITHMETIC_HOLDS"])
+        [judged] = mesh.script.judged
+        assert (judged.answer, judged.tier, judged.prior_success) == (TEXT, Tier.TIER_SMALL, 0.5)
+        assert not judged.HasField("mean_token_logprob")
+        assert mesh.script.jobs[call.request_id].return_mean_token_logprob
+
+    async def test_an_escalated_answer_streams_and_both_jobs_are_the_callers(self, mesh: World) -> None:
+        mesh.script.judgement.acceptable = 0.1
+        request = pb.GenerateRequest(prompt=prompt())
+        events = [each async for each in GatewayServiceStub(mesh.channel).Generate(request, metadata=KEY)]
+        kinds = [each.WhichOneof("event") for each in events]
+        assert kinds == ["decision", *["delta"] * len(ANSWER), "final"]
+        decision, final = events[0].decision, events[-1].final
+        assert (decision.tier, decision.buffered) == (Tier.TIER_MEDIUM, False)
+        first, second = final.calls
+        assert (first.request_id, second.request_id) == (decision.request_id, f"{decision.request_id}-2")
+        assert set(mesh.script.jobs) == set(mesh.script.reservations) == {first.request_id, second.request_id}
+        charge = mesh.script.jobs[second.request_id].charge
+        assert charge.superseded.request_id == decision.request_id
+        assert charge.superseded.counterfactual_usage == USAGE
+        assert charge.reservation_id == second.request_id
+        assert not mesh.script.jobs[first.request_id].charge.HasField("superseded")
+        assert final.usage.output_tokens == 2 * USAGE.output_tokens
+        assert mesh.script.contexts["Generate"].principal.org == "acme"
+
+    async def test_how_cascades_end_is_counted(self, mesh: World) -> None:
+        await complete(mesh)
+        mesh.script.errors["Judge"] = Unavailable("away")
+        response = await complete(mesh, prompt("another one"))
+        assert [each.part for each in response.decision.degradations] == [pb.Degradation.PART_JUDGE]
+        value = mesh.gateway.process.telemetry.metrics.value
+        assert value(MetricName.CASCADES, ending="accepted") == 1.0
+        assert value(MetricName.CASCADES, ending="not_judged") == 1.0

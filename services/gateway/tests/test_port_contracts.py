@@ -15,6 +15,7 @@ from farthing_gateway.adapters.inference import GrpcPools
 from farthing_gateway.adapters.scheduler import GrpcScheduler
 from farthing_gateway.domain.cachekey import CacheKey
 from farthing_gateway.domain.catalogue import catalogue
+from farthing_gateway.domain.judge import Judged, Opinion
 from farthing_gateway.domain.model import FinishReason, Role, Task, Tier
 from farthing_gateway.domain.policy import OutageMode
 from farthing_gateway.domain.prompt import Message, Sampling
@@ -25,6 +26,7 @@ from farthing_gateway.ports import (
     Classifier,
     Finished,
     Job,
+    Judge,
     KeyAuthority,
     Pools,
     Prices,
@@ -42,6 +44,7 @@ from services.gateway.tests.fakes import (
     FakeAdmission,
     FakeCache,
     FakeClassifier,
+    FakeJudge,
     FakeKeys,
     FakePools,
     FakePrices,
@@ -64,6 +67,7 @@ class Ports:
     keys: KeyAuthority
     cache: AnswerCache
     classifier: Classifier
+    judge: Judge
     admission: Admission
     scheduler: Scheduler
     pools: Pools
@@ -74,10 +78,11 @@ class Ports:
         """From now on nothing answers."""
         error = Unavailable("away")
         if self.script is not None:
-            for method in ("Authorize", "Lookup", "Store", "Analyze", "Reserve", "Release", "Generate", "ListPools"):
-                self.script.errors[method] = error
+            cut = "Authorize Lookup Store Analyze Judge Reserve Release Generate ListPools".split()
+            self.script.errors |= dict.fromkeys(cut, error)
             return
-        parts: list[Any] = [self.keys, self.cache, self.classifier, self.admission, self.scheduler, self.pools]
+        parts: list[Any] = [self.keys, self.cache, self.classifier, self.judge, self.admission]
+        parts += [self.scheduler, self.pools]
         for part in parts:
             part.error = error
 
@@ -87,6 +92,7 @@ def in_memory() -> Ports:
         FakeKeys(),
         FakeCache(SystemClock()),
         FakeClassifier(),
+        FakeJudge(),
         FakeAdmission(),
         FakeScheduler(),
         FakePools(),
@@ -102,10 +108,12 @@ async def ports(request: pytest.FixtureRequest) -> AsyncIterator[Ports]:
     script = Script()
     async with serving(*services(script)) as server, server.channel() as channel:
         books = GrpcAccounting(channel, timeout_s=10.0)
+        reader = GrpcClassifier(channel, timeout_s=10.0, judge_timeout_s=10.0)
         yield Ports(
             books,
             GrpcCache(channel, look_up_timeout_s=10.0, store_timeout_s=10.0),
-            GrpcClassifier(channel, timeout_s=10.0, judge_timeout_s=10.0),
+            reader,
+            reader,
             books,
             GrpcScheduler(channel),
             GrpcPools(channel, timeout_s=10.0),
@@ -170,6 +178,11 @@ async def test_an_analysis_has_everything_that_routing_needs(ports: Ports) -> No
     assert analysis.outlooks[0].gain == pytest.approx(0.05)
 
 
+async def test_an_opinion_has_a_probability_and_what_was_found(ports: Ports) -> None:
+    opinion = await ports.judge.judge(Judged(QUESTION, "2 + 2 = 4", FinishReason.STOP, Tier.SMALL))
+    assert opinion == Opinion(0.9, ("ARITHMETIC_HOLDS",), "j1")
+
+
 async def test_a_reservation_holds_the_estimate_at_the_quoted_prices(ports: Ports) -> None:
     bound = TokenUsage(fresh_input=50, output=64)
     held = await ports.admission.reserve("r_1", "small", bound, 90.0)
@@ -206,6 +219,7 @@ async def test_absence_is_an_error_that_says_so(ports: Ports) -> None:
         ports.cache.look_up(KEY, None),
         ports.cache.store(KEY, answer(), epoch_of_nothing, HOUR),
         ports.classifier.analyze(QUESTION, embedding=False),
+        ports.judge.judge(Judged(QUESTION, "Paris.", FinishReason.STOP, Tier.SMALL)),
         ports.admission.reserve("r_2", "small", USAGE, 90.0),
         ports.admission.release("r_2"),
         anext(ports.scheduler.generate(JOB)),

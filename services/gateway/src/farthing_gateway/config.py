@@ -42,8 +42,8 @@ class GatewaySettings(ServiceSettings):
     practically_equal: float = setting(0.02, doc="tiers whose success is this close are as good", min=0.0, max=1.0)
     cascade_low: float = setting(0.3, doc="success up to which no cascade begins on a tier", min=0.0, max=1.0)
     cascade_high: float = setting(0.9, doc="success from which no cascade begins on a tier", min=0.0, max=1.0)
-    cascade_begin_ms: int = setting(20_000, doc="with less of the deadline left, no cascade begins", min=0)
-    cascade_escalate_ms: int = setting(5_000, doc="with less left, a cascade delivers its first answer", min=0)
+    cascade_begin_ms: int = setting(8_000, doc="with less of the deadline left, no cascade begins", min=0)
+    cascade_escalate_ms: int = setting(3_000, doc="with less left, a cascade delivers its first answer", min=0)
     catalogue_refresh_ms: int = setting(10_000, doc="how old models and prices may get", min=100)
 
     # Memory

@@ -38,8 +38,8 @@ class Band:
 
     low: float = 0.3
     high: float = 0.9
-    begin_s: float = 20.0
-    escalate_s: float = 5.0
+    begin_s: float = 8.0
+    escalate_s: float = 3.0
 
 
 class Ending(StrEnum):
