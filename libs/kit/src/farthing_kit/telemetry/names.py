@@ -146,6 +146,8 @@ class MetricName:
     CLASSIFIER_DRIFT_PROMPTS: Final = "farthing_classifier_drift_prompts"
     CLASSIFIER_DRIFTED: Final = "farthing_classifier_drifted"
     ENCODE_BATCH: Final = "farthing_encode_batch_size"
+    JUDGE_SECONDS: Final = "farthing_judge_seconds"
+    JUDGE_FINDINGS: Final = "farthing_judge_findings_total"
     QUEUE_WAIT_SECONDS: Final = "farthing_queue_wait_seconds"
     QUEUE_DEPTH: Final = "farthing_queue_depth"
     JOBS: Final = "farthing_jobs_total"
