@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from rich.table import Table
 
 from farthing.gateway.v1 import gateway_service_pb2 as pb
+from farthing.type.v1 import model_pb2
 from farthing_cli.generation import Answer, Gateway, cache_name, finish_name, tier_name
 from farthing_cli.mesh import Mesh
 from farthing_cli.money import dollars, share
@@ -15,7 +16,7 @@ from farthing_kit.client import channel
 MODELS_TIMEOUT_S = 10.0
 
 
-async def ask(mesh: Mesh, prompt: pb.Prompt, *, org: str | None, timeout_s: float, as_json: bool) -> None:
+async def ask(mesh: Mesh, prompt: pb.Prompt, *, org: str | None, timeout_s: float, as_json: bool) -> Answer:
     """Ask, show the answer while it comes, end with the summary."""
     async with channel(mesh.require_gateway()) as opened:
         gateway = Gateway(opened, mesh.api_key(org), timeout_s)
@@ -24,6 +25,7 @@ async def ask(mesh: Mesh, prompt: pb.Prompt, *, org: str | None, timeout_s: floa
         print(json.dumps(as_dict(answer), ensure_ascii=False, indent=2))
     else:
         print(f"\n\n{summary(answer)}")
+    return answer
 
 
 def _show(text: str) -> None:
@@ -52,7 +54,41 @@ def summary(answer: Answer) -> str:
         decision.request_id,
     )
     degraded = [f"degraded: {each.consequence}" for each in decision.degradations]
-    return "\n".join([" · ".join(parts), *degraded])
+    return "\n".join([decision.explanation, *degraded, " · ".join(parts)])
+
+
+def explained(decision: pb.Decision) -> Table | str:
+    """What each tier was thought to be worth, and what decided: enough to do the sum again."""
+    if not decision.HasField("routing"):
+        return "Nothing was chosen: a cache answered, or the request named its tier or model."
+    routing, analysis = decision.routing, decision.analysis
+    facts = [f"by {reason_name(routing)}"]
+    if routing.quality_floor:
+        facts.append(f"floor {routing.quality_floor:.2f}")
+    if routing.budget_pace:
+        facts.append(f"budget pace {routing.budget_pace:.2f}")
+    if decision.HasField("analysis"):
+        facts += [f"task {task_name(analysis)}", f"complexity {analysis.complexity:.2f}", *analysis.flags]
+    table = Table(title=f"Routing: {', '.join(facts)}", title_justify="left")
+    for column in ("tier", "model", "success", "expected cost"):
+        table.add_column(column, justify="right" if column in ("success", "expected cost") else "left")
+    for option in routing.options:
+        expected = dollars(option.expected_cost.nano_units) if option.HasField("expected_cost") else "–"
+        chosen = "bold" if option.tier == decision.tier else None
+        table.add_row(tier_name(option.tier), option.model or "–", f"{option.success:.3f}", expected, style=chosen)
+    return table
+
+
+def reason_name(routing: pb.Routing) -> str:
+    """What decided, such as "quality floor"."""
+    name = pb.RoutingReason.Name(routing.reason).removeprefix("ROUTING_REASON_")
+    return name.lower().replace("_", " ")
+
+
+def task_name(analysis: pb.Analysis) -> str:
+    """The kind of work, such as "question answering"."""
+    name = model_pb2.Task.Name(analysis.task).removeprefix("TASK_")
+    return name.lower().replace("_", " ")
 
 
 def as_dict(answer: Answer) -> dict[str, object]:
@@ -69,6 +105,7 @@ def as_dict(answer: Answer) -> dict[str, object]:
         "quantization": decision.quantization,
         "pool": decision.pool,
         "explanation": decision.explanation,
+        "routing": _routing_as_dict(decision),
         "degradations": [each.consequence for each in decision.degradations],
         "reservation_id": decision.reservation_id,
         "reserved_nano_usd": decision.reserved.nano_units,
@@ -84,6 +121,26 @@ def as_dict(answer: Answer) -> dict[str, object]:
         "saved_nano_usd": final.saved.nano_units,
         "time_to_first_token_ms": round(answer.time_to_first_token_s * 1000, 3),
         "duration_ms": round(answer.duration_s * 1000, 3),
+    }
+
+
+def _routing_as_dict(decision: pb.Decision) -> dict[str, object] | None:
+    if not decision.HasField("routing"):
+        return None
+    routing = decision.routing
+    return {
+        "reason": reason_name(routing),
+        "quality_floor": routing.quality_floor,
+        "budget_pace": routing.budget_pace,
+        "options": [
+            {
+                "tier": tier_name(option.tier),
+                "model": option.model,
+                "success": option.success,
+                "expected_cost_nano_usd": option.expected_cost.nano_units,
+            }
+            for option in routing.options
+        ],
     }
 
 

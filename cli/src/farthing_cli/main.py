@@ -49,6 +49,9 @@ def main(context: click.Context, state: Path) -> None:
 @click.option("--no-cache", is_flag=True, help="Neither answer from a cache nor keep the answer.")
 @click.option("--org", help="Ask as this demonstration tenant.")
 @click.option("--timeout", "timeout_s", type=float, default=120.0, show_default=True, help="Seconds to wait.")
+@click.option("--quality-floor", type=float, help="The least probability of an acceptable answer, for this question.")
+@click.option("--session", "session_id", default="", help="The session that the question belongs to.")
+@click.option("-v", "--explain", is_flag=True, help="Show what each tier was thought to be worth.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object instead of text.")
 @click.pass_obj
 def ask(
@@ -62,6 +65,9 @@ def ask(
     no_cache: bool,
     org: str | None,
     timeout_s: float,
+    quality_floor: float | None,
+    session_id: str,
+    explain: bool,
     as_json: bool,
 ) -> None:
     """Ask one question ("-" reads it from standard input)."""
@@ -73,8 +79,12 @@ def ask(
         tier=TIERS[tier] if tier else model_pb2.TIER_UNSPECIFIED,
         model=model,
         cache_control=gateway_pb.CacheControl(no_cache=no_cache, no_store=no_cache),
+        session_id=session_id,
+        quality_floor=quality_floor,
     )
-    complete(asking.ask(find(state), prompt, org=org, timeout_s=timeout_s, as_json=as_json))
+    answer = complete(asking.ask(find(state), prompt, org=org, timeout_s=timeout_s, as_json=as_json))
+    if explain and not as_json:
+        console().print(asking.explained(answer.decision))
 
 
 def message(role: model_pb2.ChatRole.ValueType, text: str) -> model_pb2.ChatMessage:

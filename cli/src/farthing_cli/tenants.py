@@ -26,6 +26,17 @@ TIMEOUT_S = 15.0
 ORG = re.compile(r"[a-z0-9-]{1,64}")
 TIERS = {"small": model_pb2.TIER_SMALL, "medium": model_pb2.TIER_MEDIUM, "large": model_pb2.TIER_LARGE}
 WINDOWS = {"minute": budget_pb.WINDOW_MINUTE, "day": budget_pb.WINDOW_DAY, "month": budget_pb.WINDOW_MONTH}
+TASKS = {
+    name.removeprefix("TASK_").lower(): number
+    for name, number in model_pb2.Task.items()
+    if number != model_pb2.TASK_UNSPECIFIED
+}
+CACHE_SCOPES = {
+    "org": policy_pb2.CACHE_SCOPE_ORG,
+    "team": policy_pb2.CACHE_SCOPE_TEAM,
+    "user": policy_pb2.CACHE_SCOPE_USER,
+}
+OBJECTIVES = ("quality_floor", "spending_target_usd", "fixed_tier")
 OUTAGES = {
     "deny": policy_pb2.OUTAGE_MODE_DENY,
     "grace": policy_pb2.OUTAGE_MODE_GRACE,
@@ -37,6 +48,18 @@ SCOPES = {
     "user": budget_pb.SCOPE_KIND_USER,
     "key": budget_pb.SCOPE_KIND_KEY,
 }
+
+POLICY_KEYS = {
+    "default_tier",
+    "max_tier",
+    "max_output_tokens",
+    "cache",
+    "cache_seconds",
+    "outage",
+    "outage_grace_usd",
+}
+ROUTING_KEYS = {*OBJECTIVES, "min_quality_floor", "task_models", "cascade", "session_seconds", "shadow_share"}
+SEMANTIC_CACHE_KEYS = {"max_error_share", "cache_scope", "hit_price_share"}
 
 
 @dataclass(frozen=True)
@@ -72,6 +95,20 @@ class Table:
         value = self.values.get(key, default)
         if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
             raise self.wrong(key, "must be a whole number of at least 1")
+        return value
+
+    def fraction(self, key: str) -> float | None:
+        """A number from 0 to 1; which of them make sense is the service's business."""
+        value = self.values.get(key)
+        if value is not None and (not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value <= 1):
+            raise self.wrong(key, "must be a number from 0 to 1")
+        return value
+
+    def flag(self, key: str, *, default: bool) -> bool:
+        """Yes or no."""
+        value = self.values.get(key, default)
+        if not isinstance(value, bool):
+            raise self.wrong(key, "must be true or false")
         return value
 
     def choice(self, key: str, options: Mapping[str, int], default: str) -> int:
@@ -121,20 +158,48 @@ def _tenant(row: Any, place: str) -> Tenant:
 
 
 def _policy(row: Any, place: str) -> policy_pb2.Policy:
-    known = {"default_tier", "max_tier", "max_output_tokens", "cache", "cache_seconds", "outage", "outage_grace_usd"}
-    table = Table(row, place, known)
-    cache = table.values.get("cache", True)
-    if not isinstance(cache, bool):
-        raise table.wrong("cache", "must be true or false")
+    table = Table(row, place, POLICY_KEYS | ROUTING_KEYS | SEMANTIC_CACHE_KEYS)
     return policy_pb2.Policy(
         default_tier=model_pb2.Tier.ValueType(table.choice("default_tier", TIERS, "medium")),
         max_tier=model_pb2.Tier.ValueType(table.choice("max_tier", TIERS, "large")),
         max_output_tokens=table.number("max_output_tokens", 512) or 0,
-        cache_enabled=cache,
+        cache_enabled=table.flag("cache", default=True),
         cache_time_to_live=_seconds(table.number("cache_seconds", 86_400) or 0),
         outage_mode=policy_pb2.OutageMode.ValueType(table.choice("outage", OUTAGES, "deny")),
         outage_grace=table.dollars("outage_grace_usd"),
+        routing=_routing(table),
+        semantic_cache=policy_pb2.SemanticCachePolicy(
+            max_error_share=table.fraction("max_error_share") or 0.0,
+            scope=policy_pb2.CacheScope.ValueType(table.choice("cache_scope", CACHE_SCOPES, "org")),
+            hit_price_share=table.fraction("hit_price_share") or 0.0,
+        ),
     )
+
+
+def _routing(table: Table) -> policy_pb2.RoutingPolicy:
+    objectives = [key for key in OBJECTIVES if key in table.values]
+    if len(objectives) > 1:
+        raise table.wrong(objectives[1], f"cannot stand beside {objectives[0]}: a policy has one objective")
+    routing = policy_pb2.RoutingPolicy(
+        spending_target=table.dollars("spending_target_usd"),
+        min_quality_floor=table.fraction("min_quality_floor") or 0.0,
+        task_models=_task_models(table.values.get("task_models", {}), f"{table.place}.task_models"),
+        cascade=table.flag("cascade", default=False),
+        session_time_to_live=_seconds(table.number("session_seconds") or 0),
+        shadow_share=table.fraction("shadow_share") or 0.0,
+    )
+    floor = table.fraction("quality_floor")
+    if floor is not None:
+        routing.quality_floor = floor
+    if "fixed_tier" in table.values:
+        routing.fixed_tier = model_pb2.Tier.ValueType(table.choice("fixed_tier", TIERS, ""))
+    return routing
+
+
+def _task_models(row: Any, place: str) -> list[policy_pb2.TaskModel]:
+    table = Table(row, place, set(TASKS))
+    kinds = [(model_pb2.Task.ValueType(TASKS[word]), table.text(word)) for word in table.values]
+    return [policy_pb2.TaskModel(task=kind, model=model) for kind, model in kinds]
 
 
 def _seconds(seconds: int) -> Duration:
