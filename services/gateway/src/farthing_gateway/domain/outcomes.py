@@ -101,7 +101,7 @@ def deserves_shadow(told: Foretold, answer: Answer, question: Question, share: f
         and answer.finish_reason is FinishReason.STOP
         and not question.cache_control.no_store
         and is_request_id(shadow_id(told.request_id))
-        and _lot(told.request_id) < share
+        and gets_shadow(told.request_id, share)
     )
 
 
@@ -117,7 +117,8 @@ def shadow_id(request_id: str) -> str:
     return request_id + SHADOW_SUFFIX
 
 
-def _lot(request_id: str) -> float:
-    """A number from 0 to 1 that the id alone decides. Salted: what else goes by an id's hash picks other requests."""
+def gets_shadow(request_id: str, share: float) -> bool:
+    """Whether a request is one of the share: its id alone decides. Salted, so that what else goes by the hash of an id
+    picks other requests."""
     digest = hashlib.sha256(b"farthing shadow v1:" + request_id.encode()).digest()
-    return int.from_bytes(digest[:8], "big") / 2**64
+    return int.from_bytes(digest[:8], "big") / 2**64 < share
