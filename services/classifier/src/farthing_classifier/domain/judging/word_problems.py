@@ -42,6 +42,12 @@ _DOUBTING: Final = re.compile(
 )
 _GIVING_REASONS: Final = re.compile(r"\b(?:since|because)\b", re.IGNORECASE)
 _UNKNOWN: Final = re.compile(r"\b[A-Zxyz] ?[=+*]")
+# Where a fraction is as good a result as a whole number: the problem gives one, its question asks for one, or it is
+# bare arithmetic without a story.
+_GIVES_FRACTION: Final = re.compile(r"\d\.\d{0,6}[1-9]")
+_ASKS_FRACTION: Final = re.compile(r"decimal|fraction|ratio|nearest|round|probab|average|percent", re.IGNORECASE)
+_STORY_CHARS: Final = 80
+_QUESTION_CHARS: Final = 160
 _SENTENCE: Final = re.compile(r"[.!?](?=\s|$)")
 _WORD: Final = re.compile(r"[^\W\d_]+")
 
@@ -68,6 +74,7 @@ class Problem:
     spoken: tuple[float, ...]
     words: frozenset[str]
     speaks_of_percent: bool
+    wants_whole: bool
 
     @classmethod
     def read(cls, text: str) -> Problem:
@@ -83,6 +90,7 @@ class Problem:
             spoken=tuple(_SPOKEN[word] for word in words if word in _SPOKEN)[-MAX_GIVEN:],
             words=_words(text),
             speaks_of_percent=any(token.percent for token in numbers) or "percent" in words,
+            wants_whole=_wants_whole(text),
         )
 
     def is_meant(self, given: float, operand: float) -> bool:
@@ -91,6 +99,13 @@ class Problem:
             return True
         share = given / 100.0
         return given in self.percentages and _is_among(operand, (share, 1.0 - share, 1.0 + share))
+
+
+def _wants_whole(text: str) -> bool:
+    if len(text) < _STORY_CHARS or _GIVES_FRACTION.search(text):
+        return False
+    question = text.rstrip()[-_QUESTION_CHARS:]
+    return not _ASKS_FRACTION.search(_SENTENCE.split(question.rstrip(".!?"))[-1])
 
 
 @dataclass(slots=True)
@@ -184,7 +199,7 @@ def _of_result(problem: Problem, steps: _Steps, final: FinalAnswer) -> tuple[flo
         float(bool(steps.results) and _near(number, steps.results[-1])),
         float(_is_among(number, steps.results)),
         float(_is_among(number, problem.given)),
-        float(not _near(number, round(number))),
+        float(problem.wants_whole and not _near(number, round(number))),
         float(number == 0.0),
         float(number < 0.0),
     )
