@@ -2,6 +2,7 @@
 
 import json
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
@@ -13,6 +14,9 @@ from farthing_cli import outcomes
 from farthing_cli.errors import CliError
 from farthing_cli.main import main
 from farthing_cli.models import classifier_line
+from farthing_cli.state import StateFolder
+from farthing_cli.up import children
+from farthing_cli.up.options import SERVERS, SERVICES, UpOptions
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 
@@ -87,3 +91,17 @@ def test_a_package_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch, tmp
         done = CliRunner().invoke(main, ["--state", str(tmp_path), "models", *words])
         assert done.exit_code == 1
         assert "farthing-models" in done.output
+
+
+@pytest.mark.parametrize(("heads", "used"), [(None, True), ("heads-of-old", False)])
+def test_a_mesh_starts_with_the_calibration_that_belongs_to_its_heads(
+    tmp_path: Path, heads: str | None, used: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = StateFolder(tmp_path / ".farthing")
+    folder.prepare()
+    shipped = json.loads(children.SHIPPED_HEADS.read_text())["version"]
+    folder.calibration_file.write_text(json.dumps({"version": "traffic", "heads": heads or shipped}))
+    mesh = children.LocalMesh(UpOptions(folder.path, dict.fromkeys(SERVERS + SERVICES, 0), ("echo",)), folder)
+    settings = mesh._settings("classifier", "classifier")
+    assert ("FARTHING_CLASSIFIER_CALIBRATION_FILE" in settings) is used
+    assert ("belongs to the heads" in capsys.readouterr().err) is not used

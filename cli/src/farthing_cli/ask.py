@@ -4,6 +4,7 @@ import json
 import sys
 from collections.abc import Sequence
 
+from rich.console import Group, RenderableType
 from rich.table import Table
 
 from farthing.gateway.v1 import gateway_service_pb2 as pb
@@ -57,7 +58,7 @@ def summary(answer: Answer) -> str:
     return "\n".join([decision.explanation, *degraded, " · ".join(parts)])
 
 
-def explained(decision: pb.Decision) -> Table | str:
+def explained(decision: pb.Decision) -> RenderableType:
     """What each tier was thought to be worth, and what decided: enough to do the sum again."""
     if not decision.HasField("routing"):
         return "Nothing was chosen: a cache answered, or the request named its tier or model."
@@ -69,14 +70,14 @@ def explained(decision: pb.Decision) -> Table | str:
         facts.append(f"budget pace {routing.budget_pace:.2f}")
     if decision.HasField("analysis"):
         facts += [f"task {task_name(analysis)}", f"complexity {analysis.complexity:.2f}", *analysis.flags]
-    table = Table(title=f"Routing: {', '.join(facts)}", title_justify="left")
+    table = Table()
     for column in ("tier", "model", "success", "expected cost"):
         table.add_column(column, justify="right" if column in ("success", "expected cost") else "left")
     for option in routing.options:
         expected = dollars(option.expected_cost.nano_units) if option.HasField("expected_cost") else "–"
         chosen = "bold" if option.tier == decision.tier else None
         table.add_row(tier_name(option.tier), option.model or "–", f"{option.success:.3f}", expected, style=chosen)
-    return table
+    return Group(f"Routed {', '.join(facts)}", table)
 
 
 def reason_name(routing: pb.Routing) -> str:
