@@ -1,4 +1,4 @@
-"""All training texts as numbers: what the heads will read, with the labels that go with it."""
+"""All training texts as numbers: what the heads will read, with what is known about each."""
 
 from __future__ import annotations
 
@@ -11,13 +11,15 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from farthing_classifier.domain import lexical
+from farthing_classifier.domain import lexical, ngrams
 from farthing_classifier.ports import Encoder, EncoderInfo
+from farthing_models.bags import Bags
 from farthing_models.fitting import Matrix
 from farthing_models.routing_data import SOURCES, Row
-from farthing_models.task_seeds import Seed
+from farthing_models.task_seeds import ASSUMED_SUCCESS, Seed
 
 NO_TASK: Final = -1
+WRITTEN: Final = -1
 TASKS: Final = (
     "chat", "question_answering", "maths", "code", "extraction", "summary", "translation", "classification", "creative",
     "reasoning",
@@ -31,40 +33,64 @@ Numbers = npt.NDArray[np.int64]
 class Corpus:
     """The outcome rows first, then the written prompts; every array has one entry for each text.
 
-    `source` numbers routing_data.SOURCES, and is -1 for written prompts, which have no outcome. `group` is the subject,
-    benchmark or template.
+    `source` numbers routing_data.SOURCES, and is WRITTEN for written prompts, which have no outcome: their `small` and
+    `large` are NaN. `group` is the subject, benchmark or template; `kind` numbers `kinds`: the benchmark, or "written:"
+    and the task.
     """
 
     rows: tuple[Row, ...]
     embeddings: Matrix
     lexical: Matrix
+    bags: Bags
     task: Numbers
+    kind: Numbers
+    kinds: tuple[str, ...]
     source: Numbers
     group: tuple[str, ...]
+    small: Matrix
+    large: Matrix
     sha256: str
 
     @property
     def has_outcome(self) -> Mask:
         """Whether a text's outcome is known."""
-        return self.source >= 0
+        return np.asarray(self.source != WRITTEN)
+
+    def of(self, source: str) -> Numbers:
+        """The numbers of a source's rows."""
+        return np.flatnonzero(self.source == SOURCES.index(source))
 
 
 def make(rows: Sequence[Row], seeds: Sequence[Seed], encoder: Encoder, cache: Path | None) -> Corpus:
     """Embeds every text, or takes the embeddings of the same texts from `cache`."""
     asked, written = [row.text for row in rows], [seed.text for seed in seeds]
     labels = [row.task for row in rows] + [seed.task for seed in seeds]
+    kinds = [row.kind for row in rows] + [f"written:{seed.task}" for seed in seeds]
+    names = tuple(sorted(set(kinds)))
+    unknown = [float("nan")] * len(seeds)
     return Corpus(
         rows=tuple(rows),
-        embeddings=np.vstack([_embeddings(asked, encoder, cache), _embeddings(written, encoder, cache)]),
-        lexical=np.asarray([lexical.features(text) for text in asked + written]),
+        embeddings=np.vstack([embed(asked, encoder, cache), embed(written, encoder, cache)]),
+        lexical=surface(asked + written),
+        bags=Bags.of([ngrams.buckets(text) for text in asked + written]),
         task=np.asarray([NO_TASK if label is None else TASKS.index(label) for label in labels], dtype=np.int64),
-        source=np.asarray([SOURCES.index(row.source) for row in rows] + [-1] * len(seeds), dtype=np.int64),
+        kind=np.asarray([names.index(kind) for kind in kinds], dtype=np.int64),
+        kinds=names,
+        source=np.asarray([SOURCES.index(row.source) for row in rows] + [WRITTEN] * len(seeds), dtype=np.int64),
         group=tuple([f"{row.source}:{row.group}" for row in rows] + [seed.template for seed in seeds]),
+        small=np.asarray([row.small for row in rows] + unknown),
+        large=np.asarray([row.large for row in rows] + unknown),
         sha256=digest(asked + written, encoder.info),
     )
 
 
-def _embeddings(texts: Sequence[str], encoder: Encoder, cache: Path | None) -> Matrix:
+def surface(texts: Sequence[str]) -> Matrix:
+    """The lexical features, at the precision that the graphs read."""
+    return np.asarray([lexical.features(text) for text in texts], dtype=np.float32).astype(np.float64)
+
+
+def embed(texts: Sequence[str], encoder: Encoder, cache: Path | None) -> Matrix:
+    """The embedding of each text, kept in `cache` for the next time."""
     stored = cache / f"{digest(texts, encoder.info)[:32]}.npy" if cache is not None else None
     if stored is not None and stored.is_file():
         return np.asarray(np.load(stored), dtype=np.float64)
@@ -79,3 +105,8 @@ def digest(texts: Sequence[str], encoder: EncoderInfo) -> str:
     """Names texts as one encoder reads them."""
     parts = [encoder.sha256, str(encoder.window_tokens), *texts]
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
+
+
+def assumed(kind: str) -> tuple[float, float] | None:
+    """The success of a small and a large model that is assumed for a kind of written prompts, if any is."""
+    return ASSUMED_SUCCESS.get(kind.removeprefix("written:")) if kind.startswith("written:") else None

@@ -2,126 +2,189 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 from tokenizers import Tokenizer
 
-from farthing_models import fitting, heads, metrics
+from farthing_models import calibrating, heads, metrics
+from farthing_models.calibrating import Curves
 from farthing_models.corpus import TASKS, Corpus, Mask, Numbers
-from farthing_models.fitting import Matrix, Scaler
+from farthing_models.fitting import Matrix
+from farthing_models.heads import FittedHeads
 from farthing_models.routing_data import GSM8K, MMLU, NINE, SOURCES
 
 FOLDS: Final = 5
+# What leaving the encoder out may cost: the doubt below which it is left out is the highest that keeps to this.
+ENCODER_SPARING_LOSS: Final = 0.005
+NO_SIGNAL_QUANTILE: Final = 0.0005
+OUT_OF_DOMAIN_QUANTILE: Final = 0.01
+
 Figures = dict[str, float]
 
-_SHORT: Final = {NINE: "nine", MMLU: "mmlu", GSM8K: "gsm8k"}
+SHORT: Final = {NINE: "nine", MMLU: "mmlu", GSM8K: "gsm8k"}
 
 
-@dataclass(frozen=True, slots=True)
-class Evaluation:
-    """Held-out figures by name, and the calibration of the complexity head that was found on held-out folds."""
+@dataclass(frozen=True, slots=True, eq=False)
+class Held:
+    """What heads say of texts whose fold they have not seen; every array has one entry for each text."""
 
-    figures: Figures
-    calibration: tuple[float, float]
-
-
-def evaluate(corpus: Corpus, seed: int, tokenizer: Tokenizer) -> Evaluation:
-    """Fits every head ten times; takes a minute or two."""
-    inputs = Scaler.fit(corpus.lexical).inputs(corpus.embeddings, corpus.lexical)
-    rng = np.random.default_rng(seed)
-    at_random = rng.integers(0, FOLDS, len(inputs))
-    by_group = _group_folds(corpus, rng)
-    logits = _held_out(at_random, lambda rows: heads.complexity(corpus, inputs, rows, seed).logits, inputs)
-    strange = _held_out(by_group, lambda rows: heads.complexity(corpus, inputs, rows, seed).logits, inputs)
-    calibration = _calibration(corpus, logits)
-    figures = _complexity_figures(corpus, logits, calibration, "in_domain")
-    figures |= _complexity_figures(corpus, strange, calibration, "leave_groups_out")
-    figures |= _baseline_figures(corpus)
-    figures |= _task_figures(corpus, inputs, at_random, by_group)
-    figures |= _length_figures(corpus, inputs, at_random, tokenizer)
-    return Evaluation({name: round(value, 4) for name, value in figures.items()}, calibration)
+    folds: Numbers
+    first: Matrix
+    both: Matrix
+    first_tasks: Matrix
+    tasks: Matrix
+    lengths: Matrix
+    doubt: Matrix
+    familiarity: Matrix
 
 
-def _held_out(folds: Numbers, fit: Callable[[Mask], Callable[[Matrix], Matrix]], inputs: Matrix) -> Matrix:
-    """Predictions for each row by a model that has not seen its fold."""
-    parts = {fold: fit(folds != fold)(inputs[folds == fold]) for fold in range(FOLDS)}
-    out = np.zeros((len(inputs), *parts[0].shape[1:]))
-    for fold, part in parts.items():
-        out[folds == fold] = part
-    return out
+def at_random(corpus: Corpus, seed: int) -> Numbers:
+    """Five folds."""
+    return np.random.default_rng(seed).integers(0, FOLDS, len(corpus.task))
 
 
-def _group_folds(corpus: Corpus, rng: np.random.Generator) -> Numbers:
-    """Each group whole in one fold. GSM8K is one group, and is held out whole."""
+def by_group(corpus: Corpus, seed: int) -> Numbers:
+    """Five folds with each group whole in one: subjects, benchmarks, templates. GSM8K is one group.
+
+    Benchmarks that two sets share fall into one fold: else a benchmark would be left out in name only.
+    """
     names = sorted(set(corpus.group))
-    fold = dict(zip(names, rng.permutation(len(names)) % FOLDS, strict=True))
+    shared = {f"{NINE}:gsm8k", f"{NINE}:agentverse-mgsm"} & set(names)
+    order = np.random.default_rng(seed).permutation(len(names)) % FOLDS
+    fold = dict(zip(names, order, strict=True))
+    fold |= dict.fromkeys(shared, fold.get(f"{GSM8K}:gsm8k", 0))
     return np.asarray([fold[name] for name in corpus.group], dtype=np.int64)
 
 
-def _fails(corpus: Corpus) -> Matrix:
-    return np.asarray([row.small_fails for row in corpus.rows])
+def cross_fit(corpus: Corpus, folds: Numbers, seed: int, tokenizer: Tokenizer) -> Held:
+    """Fits all heads once for each fold, on the others."""
+    parts = {
+        int(fold): _said(heads.fit(corpus, folds != fold, seed, tokenizer), corpus, folds == fold)
+        for fold in np.unique(folds)
+    }
+    joined = []
+    for column in zip(*parts.values(), strict=True):
+        whole = np.zeros((len(folds), *column[0].shape[1:]))
+        for fold, part in zip(parts, column, strict=True):
+            whole[folds == fold] = part
+        joined.append(whole)
+    return Held(folds, *joined)
 
 
-def _answerable(corpus: Corpus, source: str) -> Numbers:
-    """The rows of a source that complexity is about."""
-    answerable = np.asarray([row.answerable for row in corpus.rows])
-    return np.flatnonzero(answerable & (corpus.source[: len(corpus.rows)] == SOURCES.index(source)))
+def _said(fitted: FittedHeads, corpus: Corpus, rows: Mask) -> tuple[Matrix, ...]:
+    bags, surface, embeddings = corpus.bags.part(rows), corpus.lexical[rows], corpus.embeddings[rows]
+    first, both = fitted.scores(corpus, rows)
+    tasks = fitted.stage1.tasks(embeddings, surface)
+    return (
+        first,
+        both,
+        fitted.stage0.tasks(bags, surface),
+        tasks,
+        fitted.stage1.lengths(tasks, surface, fitted.stage1.scaler.scaled(surface)),
+        fitted.stage0.doubts(bags, surface),
+        fitted.stage1.familiar(embeddings),
+    )
 
 
-def _calibration(corpus: Corpus, logits: Matrix) -> tuple[float, float]:
-    """On the reference source alone: the probability is about its small models."""
-    reference = _answerable(corpus, NINE)
-    return fitting.calibration(logits[reference], _fails(corpus)[reference])
+@dataclass(frozen=True, slots=True, eq=False)
+class Evaluation:
+    """Held-out figures by name, and what was chosen on held-out folds."""
+
+    figures: Figures
+    curves: Curves
+    doubt_limit: float
+    out_of_domain: float
+    no_signal: float
+    complexity: Matrix
+    familiarity: Matrix
 
 
-def _complexity_figures(corpus: Corpus, logits: Matrix, calibration: tuple[float, float], name: str) -> Figures:
-    slope, shift = calibration
-    probabilities, fails = fitting.sigmoid(logits * slope + shift), _fails(corpus)
+def evaluate(corpus: Corpus, seed: int, tokenizer: Tokenizer) -> Evaluation:
+    """Fits all heads ten times; takes minutes."""
+    random = cross_fit(corpus, at_random(corpus, seed), seed, tokenizer)
+    strange = cross_fit(corpus, by_group(corpus, seed), seed, tokenizer)
+    curves = calibrating.fit(corpus, [random.both, strange.both])
+    limit = doubt_limit(corpus, random, curves)
     figures: Figures = {}
-    for number, source in enumerate(SOURCES):
-        label, answerable = f"{_SHORT[source]}_{name}", _answerable(corpus, source)
-        figures[f"complexity_auc_{label}"] = metrics.auc(probabilities[answerable], fails[answerable])
-        rows = np.flatnonzero(corpus.source == number)
-        figures |= _routing_figures(corpus, rows, probabilities[rows], label)
-    reference = _answerable(corpus, NINE)
-    figures[f"complexity_ece_nine_{name}"] = metrics.ece(probabilities[reference], fails[reference])
+    for name, held in (("in_domain", random), ("leave_groups_out", strange)):
+        calibrated = calibrating.cross_calibrated(corpus, held.both, held.folds)
+        figures |= routing_figures(corpus, calibrated[:, 2] - calibrated[:, 0], name)
+        figures |= _calibration_figures(corpus, calibrated, name)
+    first = calibrating.cross_calibrated(corpus, random.first, random.folds)
+    figures |= routing_figures(corpus, first[:, 2] - first[:, 0], "first_stage_in_domain")
+    figures["encoder_share"] = float((random.doubt > limit)[corpus.has_outcome].mean())
+    figures |= (
+        _baseline_figures(corpus) | _task_figures(corpus, random, strange) | _length_figures(corpus, random, tokenizer)
+    )
+    calibrated = curves.successes(random.both)
+    return Evaluation(
+        figures={name: round(value, 4) for name, value in figures.items()},
+        curves=curves,
+        doubt_limit=limit,
+        out_of_domain=float(np.quantile(random.familiarity, OUT_OF_DOMAIN_QUANTILE)),
+        no_signal=float(np.quantile(random.familiarity, NO_SIGNAL_QUANTILE)) / 2.0,
+        complexity=(calibrated[:, 2] - calibrated[:, 0]) / calibrated[:, 2],
+        familiarity=random.familiarity,
+    )
+
+
+def doubt_limit(corpus: Corpus, held: Held, curves: Curves) -> float:
+    """The highest doubt up to which the first stage may have the last word: the mean APGR over the sets falls by at
+    most ENCODER_SPARING_LOSS."""
+    first, both = (odds[:, 2] - odds[:, 0] for odds in map(curves.successes, (held.first, held.both)))
+    best = _mean_apgr(corpus, both)
+    for limit in np.quantile(held.doubt, np.arange(0.95, 0.0, -0.05)):
+        if _mean_apgr(corpus, np.where(held.doubt > limit, both, first)) >= best - ENCODER_SPARING_LOSS:
+            return float(limit)
+    return 0.0
+
+
+def _mean_apgr(corpus: Corpus, gain: Matrix) -> float:
+    parts = [corpus.of(source) for source in SOURCES]
+    return float(np.mean([metrics.apgr(gain[rows], corpus.small[rows], corpus.large[rows]) for rows in parts]))
+
+
+def routing_figures(corpus: Corpus, gain: Matrix, name: str) -> Figures:
+    """How well a gain ranks the questions of each set."""
+    figures: Figures = {}
+    for source in SOURCES:
+        rows, label = corpus.of(source), f"{SHORT[source]}_{name}"
+        weak, strong = corpus.small[rows], corpus.large[rows]
+        figures[f"apgr_{label}"] = metrics.apgr(gain[rows], weak, strong)
+        figures[f"strong_calls_at_95_{label}"] = metrics.strong_calls_for(0.95, gain[rows], weak, strong)
     return figures
 
 
-def _routing_figures(corpus: Corpus, rows: Numbers, scores: Matrix, label: str) -> Figures:
-    weak = np.asarray([corpus.rows[row].weak_score for row in rows])
-    strong = np.asarray([corpus.rows[row].strong_score for row in rows])
-    return {
-        f"apgr_{label}": metrics.apgr(scores, weak, strong),
-        f"strong_calls_at_95_{label}": metrics.strong_calls_for(0.95, scores, weak, strong),
+def _calibration_figures(corpus: Corpus, calibrated: Matrix, name: str) -> Figures:
+    outcomes, known = calibrating.outcomes(corpus), corpus.has_outcome
+    errors = {
+        tier: metrics.ece(calibrated[known, column], outcomes[known, column])
+        for column, tier in enumerate(calibrating.TIERS)
     }
+    return {f"ece_{tier}_{name}": error for tier, error in errors.items()} | {f"ece_{name}": max(errors.values())}
 
 
 def _baseline_figures(corpus: Corpus) -> Figures:
     """The length of the prompt as the score: what any router must beat. A random order has an APGR of 0.5."""
-    lengths = np.asarray([float(len(row.text)) for row in corpus.rows])
-    figures: Figures = {}
-    for number, source in enumerate(SOURCES):
-        label, answerable = f"{_SHORT[source]}_by_length", _answerable(corpus, source)
-        figures[f"complexity_auc_{label}"] = metrics.auc(lengths[answerable], _fails(corpus)[answerable])
-        rows = np.flatnonzero(corpus.source == number)
-        figures |= _routing_figures(corpus, rows, lengths[rows], label)
-    return figures
+    lengths = np.zeros(len(corpus.task))
+    lengths[: len(corpus.rows)] = [float(len(row.text)) for row in corpus.rows]
+    return routing_figures(corpus, lengths, "by_length")
 
 
-def _task_figures(corpus: Corpus, inputs: Matrix, at_random: Numbers, by_group: Numbers) -> Figures:
+def _task_figures(corpus: Corpus, random: Held, strange: Held) -> Figures:
     """Rows of benchmarks by random folds; written prompts with their whole template left out."""
-    chosen = np.where(corpus.has_outcome, at_random, by_group)
-    probabilities = fitting.softmax(_held_out(chosen, lambda rows: heads.tasks(corpus, inputs, rows), inputs))
+    probabilities = np.where(corpus.has_outcome[:, None], random.tasks, strange.tasks)
     right = probabilities.argmax(axis=1) == corpus.task
     known = corpus.task >= 0
     benchmarks, written = known & corpus.has_outcome, known & ~corpus.has_outcome
     figures = {
         "task_accuracy_benchmarks": float(right[benchmarks].mean()),
         "task_accuracy_unseen_templates": float(right[written].mean()),
+        "task_accuracy_unseen_templates_first_stage": float(
+            (strange.first_tasks.argmax(axis=1) == corpus.task)[written].mean()
+        ),
         "task_ece": metrics.ece(probabilities.max(axis=1)[known], right[known].astype(np.float64)),
     }
     for number, task in enumerate(TASKS):
@@ -129,20 +192,13 @@ def _task_figures(corpus: Corpus, inputs: Matrix, at_random: Numbers, by_group: 
     return figures
 
 
-def _length_figures(corpus: Corpus, inputs: Matrix, folds: Numbers, tokenizer: Tokenizer) -> Figures:
-    """The share of GSM8K answers under each predicted quantile, and the pinball loss beside constant quantiles."""
-    everything = np.ones(len(inputs), dtype=bool)
+def _length_figures(corpus: Corpus, held: Held, tokenizer: Tokenizer) -> Figures:
+    """The share of GSM8K answers under each predicted quantile: should be the quantile."""
+    everything = np.ones(len(corpus.task), dtype=bool)
     answered, values = heads.answer_lengths(corpus, everything, tokenizer)
-    predicted = _held_out(folds, lambda rows: heads.solutions(corpus, inputs, rows, tokenizer), inputs)[answered]
-    constant = np.quantile(values, heads.QUANTILES)
-    figures: Figures = {}
-    for column, level in enumerate(heads.QUANTILES):
-        name = f"p{round(level * 100)}"
-        figures[f"gsm8k_length_share_under_{name}"] = float((values <= predicted[:, column]).mean())
-        figures[f"gsm8k_length_pinball_{name}"] = _pinball(values - predicted[:, column], level)
-        figures[f"gsm8k_length_pinball_{name}_constant"] = _pinball(values - constant[column], level)
-    return figures
-
-
-def _pinball(errors: Matrix, level: float) -> float:
-    return float(np.maximum(level * errors, (level - 1.0) * errors).mean())
+    if not len(answered):
+        return {}
+    return {
+        f"gsm8k_length_share_under_p{round(level * 100)}": float((values <= held.lengths[answered, column]).mean())
+        for column, level in enumerate(heads.QUANTILES)
+    }

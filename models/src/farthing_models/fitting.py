@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +14,6 @@ Matrix = npt.NDArray[np.float64]
 EMBEDDING_SCALE: Final = 15.0
 LEXICAL_CLIP: Final = 4.0
 _ADAM: Final = (0.9, 0.999, 1e-8)
-_BATCH: Final = 256
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -29,120 +28,13 @@ class Scaler:
         """Mean and deviation of each column."""
         return cls(lexical.mean(axis=0), lexical.std(axis=0) + 1e-3)
 
+    def scaled(self, lexical: Matrix) -> Matrix:
+        """What the heads read of the surface."""
+        return np.clip((lexical - self.mean) / self.deviation, -LEXICAL_CLIP, LEXICAL_CLIP)
+
     def inputs(self, embeddings: Matrix, lexical: Matrix) -> Matrix:
-        """What every head reads: the embedding and the lexical features at comparable scales."""
-        scaled = np.clip((lexical - self.mean) / self.deviation, -LEXICAL_CLIP, LEXICAL_CLIP)
-        return np.hstack([embeddings * EMBEDDING_SCALE, scaled])
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Net:
-    """One hidden layer of rectifiers, one output: a logit."""
-
-    hidden: Matrix
-    hidden_bias: Matrix
-    out: Matrix
-    bias: float
-
-    def logits(self, inputs: Matrix) -> Matrix:
-        """One number a row."""
-        return np.asarray(np.maximum(inputs @ self.hidden + self.hidden_bias, 0.0) @ self.out + self.bias)
-
-    def calibrated(self, slope: float, shift: float) -> Net:
-        """The net whose logits are slope · logit + shift."""
-        return Net(self.hidden, self.hidden_bias, self.out * slope, self.bias * slope + shift)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Examples:
-    """Inputs, soft labels in [0, 1], the number of each row's source, and its weight."""
-
-    inputs: Matrix
-    labels: Matrix
-    source: npt.NDArray[np.int64]
-    weight: Matrix
-
-    def part(self, rows: npt.NDArray[np.bool_]) -> Examples:
-        """Some of the rows."""
-        return Examples(self.inputs[rows], self.labels[rows], self.source[rows], self.weight[rows])
-
-
-@dataclass(frozen=True, slots=True)
-class NetOptions:
-    """How a net is trained."""
-
-    width: int = 32
-    epochs: int = 15
-    rate: float = 2e-3
-    decay: float = 1e-4
-    dropout: float = 0.2
-
-
-def ensemble(examples: Examples, seeds: Sequence[int], options: NetOptions | None = None) -> Net:
-    """Nets from several seeds, averaged: side by side in one hidden layer, which is the same."""
-    nets = [_net(examples, np.random.default_rng(seed), options or NetOptions()) for seed in seeds]
-    return Net(
-        np.hstack([net.hidden for net in nets]),
-        np.hstack([net.hidden_bias for net in nets]),
-        np.hstack([net.out for net in nets]) / len(nets),
-        float(np.mean([net.bias for net in nets])),
-    )
-
-
-def _net(examples: Examples, rng: np.random.Generator, options: NetOptions) -> Net:
-    """Source 0 is the reference; each other source has an offset of its own while training (its models are weaker or
-    stronger than the reference's), which is dropped afterwards."""
-    rows, columns = examples.inputs.shape
-    base = _log_odds(examples)
-    weights = [
-        rng.normal(0.0, columns**-0.5, (columns, options.width)),
-        np.zeros(options.width),
-        rng.normal(0.0, options.width**-0.5, options.width),
-        base[:1].copy(),
-        base - base[0],
-    ]
-    optimizer = _Adam(weights, steps=options.epochs * -(-rows // _BATCH), rate=options.rate)
-    for _ in range(options.epochs):
-        order = rng.permutation(rows)
-        for start in range(0, rows, _BATCH):
-            batch = examples_at(examples, order[start : start + _BATCH])
-            optimizer.step(_net_gradients(weights, batch, rng, options))
-    return Net(weights[0], weights[1], weights[2], float(weights[3][0]))
-
-
-def _log_odds(examples: Examples) -> Matrix:
-    """Of each source: where bias and offsets start, because steps as small as the weights need would not get there."""
-    count = np.bincount(examples.source)
-    share = (np.bincount(examples.source, weights=examples.labels) + 1.0) / (count + 2.0)
-    return np.asarray(np.log(share / (1.0 - share)))
-
-
-def examples_at(examples: Examples, rows: npt.NDArray[np.int64]) -> Examples:
-    """The rows with these numbers, in this order."""
-    return Examples(examples.inputs[rows], examples.labels[rows], examples.source[rows], examples.weight[rows])
-
-
-def _net_gradients(
-    weights: list[Matrix], batch: Examples, rng: np.random.Generator, options: NetOptions
-) -> list[Matrix]:
-    hidden, hidden_bias, out, bias, offsets = weights
-    keep = 1.0 - options.dropout
-    inputs = batch.inputs * (rng.random(batch.inputs.shape) < keep) / keep
-    active = inputs @ hidden + hidden_bias
-    kept = (active > 0.0) * (rng.random(active.shape) < keep) / keep
-    values = active * kept
-    logits = values @ out + bias + offsets[batch.source] * (batch.source > 0)
-    error = (sigmoid(logits) - batch.labels) * batch.weight / len(batch.labels)
-    back = np.outer(error, out) * kept
-    by_source = np.bincount(batch.source, weights=error, minlength=len(offsets))
-    by_source[0] = 0.0
-    return [
-        inputs.T @ back + options.decay * hidden,
-        back.sum(axis=0),
-        values.T @ error + options.decay * out,
-        error.sum(keepdims=True),
-        by_source,
-    ]
+        """What the second stage reads: the embedding and the lexical features at comparable scales."""
+        return np.hstack([embeddings * EMBEDDING_SCALE, self.scaled(lexical)])
 
 
 class _Adam:
@@ -201,6 +93,29 @@ def softmax_regression(
     return Linear(weights[0], weights[1])
 
 
+def bag_softmax_regression(
+    bags: Any,
+    inputs: Matrix,
+    labels: npt.NDArray[np.int64],
+    weight: Matrix,
+    classes: int,
+    *,
+    epochs: int = 80,
+    decay: tuple[float, float] = (3e-6, 1e-4),
+) -> tuple[Matrix, Linear]:
+    """The same with a sparse matrix beside the inputs; `decay` is that of the bags' weights and of the inputs'."""
+    weights = [np.zeros((bags.shape[1], classes)), np.zeros((inputs.shape[1], classes)), np.zeros(classes)]
+    target = np.eye(classes)[labels]
+    scale = weight / weight.sum()
+    transposed = bags.T.tocsr()
+    optimizer = _Adam(weights, steps=epochs, rate=0.05)
+    for _ in range(epochs):
+        error = (softmax(bags @ weights[0] + inputs @ weights[1] + weights[2]) - target) * scale[:, None]
+        gradients = [transposed @ error + decay[0] * weights[0], inputs.T @ error + decay[1] * weights[1]]
+        optimizer.step([*gradients, error.sum(axis=0)])
+    return weights[0], Linear(weights[1], weights[2])
+
+
 def quantile_regression(
     inputs: Matrix, values: Matrix, quantiles: Sequence[float], *, epochs: int = 600, decay: float = 5e-2
 ) -> Linear:
@@ -213,6 +128,41 @@ def quantile_regression(
         error = np.where(over, -levels, 1.0 - levels) / len(values)
         optimizer.step([inputs.T @ error + decay * weights[0], error.sum(axis=0)])
     return Linear(weights[0], weights[1])
+
+
+def ridge(inputs: Matrix, values: Matrix, weight: Matrix, penalty: float) -> Linear:
+    """Least squares with a penalty on the weights, not on the bias; `values` has a column for each output."""
+    share = weight / weight.sum()
+    middle, level = share @ inputs, share @ values
+    centred = inputs - middle
+    scaled = centred.T * weight
+    weights = np.linalg.solve(scaled @ centred + penalty * np.eye(inputs.shape[1]), scaled @ (values - level))
+    return Linear(weights, level - middle @ weights)
+
+
+def sparse_ridge(inputs: Any, values: Matrix, weight: Matrix, penalty: float, *, steps: int = 25) -> Matrix:
+    """The same for a sparse matrix and without a bias, by conjugate gradients: a column for each output."""
+    transposed = inputs.T.tocsr()
+    columns = [_conjugate_gradients(inputs, transposed, column, weight, penalty, steps) for column in values.T]
+    return np.column_stack(columns)
+
+
+def _conjugate_gradients(
+    inputs: Any, transposed: Any, values: Matrix, weight: Matrix, penalty: float, steps: int
+) -> Matrix:
+    solution = np.zeros(inputs.shape[1])
+    residual = transposed @ (weight * values)
+    direction, size = residual.copy(), float(residual @ residual)
+    for _ in range(steps):
+        if size < 1e-12:
+            break
+        image = transposed @ (weight * (inputs @ direction)) + penalty * direction
+        step = size / float(direction @ image)
+        solution += step * direction
+        residual -= step * image
+        size, before = float(residual @ residual), size
+        direction = residual + (size / before) * direction
+    return solution
 
 
 def calibration(logits: Matrix, labels: Matrix, *, steps: int = 50) -> tuple[float, float]:

@@ -1,9 +1,8 @@
-"""The heads as one ONNX graph of plain operators."""
+"""Both stages of the heads as ONNX graphs of plain operators and tree ensembles."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
@@ -11,137 +10,232 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from farthing_models.fitting import EMBEDDING_SCALE, LEXICAL_CLIP, Linear, Matrix, Net, Scaler
+from farthing_models.fitting import EMBEDDING_SCALE, LEXICAL_CLIP, Linear, Matrix, Scaler
+from farthing_models.forest import Forest
+from farthing_models.heads import (
+    ENCODER_SHARE,
+    GAIN_SOFTNESS,
+    MEDIUM_SHARE,
+    MOST,
+    QUANTILES,
+    SUCCESS_RANGE,
+    Lengths,
+    Stage0,
+    Stage1,
+)
 
 OPSET: Final = 17
+TREES_OPSET: Final = 3
 IR_VERSION: Final = 9
 
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Lengths:
-    """Natural logarithms of an answer's tokens, p50 and p90.
-
-    `base` has two columns and a row for each task, `per_word` what each unit of log(1 + words) adds. `solved` is
-    fitted, and adds to the row of the task numbered `solved_task`.
-    """
-
-    base: Matrix
-    per_word: Matrix
-    solved: Linear
-    solved_task: int
-    words_feature: int
+_TREES: Final = "ai.onnx.ml"
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Familiarity:
-    """The nearest centre's cosine, from `strange` (0) to `familiar` (1)."""
-
-    centres: Matrix
-    strange: float
-    familiar: float
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class FittedHeads:
-    """Everything that the graph computes with."""
-
-    scaler: Scaler
-    complexity: Net
-    tasks: Linear
-    lengths: Lengths
-    familiarity: Familiarity
-
-
-def build(heads: FittedHeads) -> bytes:
-    """The graph's bytes.
-
-    embedding [n, 384] and lexical [n, features] → complexity [n], task [n, tasks], log_tokens [n, 2], familiarity [n].
-    """
+def build_stage0(stage: Stage0) -> bytes:
+    """ngrams, int64 [k], and lexical [1, F] → tier_scores [1, 3], task [1, T], log_tokens [1, 3], familiarity [1],
+    doubt [1]."""
     graph = _Graph()
-    inputs = graph.inputs(heads.scaler)
-    graph.complexity(inputs, heads.complexity)
-    graph.tasks(inputs, heads.tasks)
-    graph.lengths(inputs, heads.lengths)
-    graph.familiarity(heads.familiarity)
-    return graph.model(
-        dimension=heads.familiarity.centres.shape[1],
-        features=len(heads.scaler.mean),
-        tasks=len(heads.tasks.bias),
-    )
+    scaled = graph.scaled(stage.scaler)
+    root = graph.root_of_count()
+    # One table for all: what a bucket adds to success and gain, how common it is, and what it says of each kind.
+    fine = graph.bag_sum("table", stage.table, "ngrams", root)
+    coarse = graph.bag_sum("kind_table", stage.kind_table, graph.folded(len(stage.kind_table)), root)
+    kinds = graph.softmax(graph.op("Add", [coarse, graph.linear("kind", scaled, stage.kind_surface)]))
+    level = graph.op("MatMul", [kinds, graph.floats("levels", stage.levels)])
+    trees = graph.trees("trees", stage.forests)
+    worth = graph.op("Add", [graph.op("Add", [level, graph.columns(fine, [0, 1])]), trees])
+    graph.tier_scores(worth)
+    graph.tasks_and_lengths(kinds, stage.task_of_kind, stage.lengths, scaled)
+    mean = graph.op("Div", [graph.columns(fine, [2]), root])
+    familiarity = graph.familiarity(mean, stage.familiarity)
+    best = graph.op("ReduceMax", [kinds], axes=[1], keepdims=1)
+    graph.doubt(graph.op("Concat", [best, worth, familiarity], axis=1), stage.doubt)
+    inputs = [
+        helper.make_tensor_value_info("ngrams", TensorProto.INT64, ["k"]),
+        _value("lexical", [1, len(stage.scaler.mean)]),
+    ]
+    return graph.model("farthing-stage0", inputs, [*_outputs(1, stage.task_of_kind.shape[1]), _value("doubt", [1])])
+
+
+def build_stage1(stage: Stage1) -> bytes:
+    """embedding [n, 384], lexical [n, F] and stage0_scores [n, 3] → tier_scores [n, 3], task [n, T], log_tokens [n, 3],
+    familiarity [n]."""
+    graph = _Graph()
+    scaled = graph.scaled(stage.scaler)
+    embedding = graph.op("Mul", ["embedding", graph.scalar("embedding_scale", EMBEDDING_SCALE)])
+    inputs = graph.op("Concat", [embedding, scaled], axis=1)
+    kinds = graph.softmax(graph.linear("kind", inputs, stage.kind))
+    level = graph.op("MatMul", [kinds, graph.floats("levels", stage.levels)])
+    own = graph.op("Add", [level, graph.linear("residual", "embedding", stage.residual)])
+    odds = graph.op("Sigmoid", ["stage0_scores"])
+    small = graph.columns(odds, [0])
+    before = graph.op("Concat", [small, graph.op("Sub", [graph.columns(odds, [2]), small])], axis=1)
+    shares = [
+        graph.op("Mul", [before, graph.scalar("before_share", 1.0 - ENCODER_SHARE)]),
+        graph.op("Mul", [own, graph.scalar("own_share", ENCODER_SHARE)]),
+    ]
+    graph.tier_scores(graph.op("Add", shares))
+    graph.tasks_and_lengths(kinds, stage.task_of_kind, stage.lengths, scaled)
+    cosines = graph.op("MatMul", ["embedding", graph.floats("centres", stage.centres.T)])
+    graph.familiarity(graph.op("ReduceMax", [cosines], axes=[1], keepdims=1), stage.familiarity)
+    named = [
+        _value("embedding", ["n", stage.centres.shape[1]]),
+        _value("lexical", ["n", len(stage.scaler.mean)]),
+        _value("stage0_scores", ["n", 3]),
+    ]
+    return graph.model("farthing-stage1", named, _outputs("n", stage.task_of_kind.shape[1]))
+
+
+def _outputs(rows: int | str, tasks: int) -> list[onnx.ValueInfoProto]:
+    return [
+        _value("tier_scores", [rows, 3]),
+        _value("task", [rows, tasks]),
+        _value("log_tokens", [rows, len(QUANTILES)]),
+        _value("familiarity", [rows]),
+    ]
 
 
 class _Graph:
+    """Collects nodes and constants; every method appends one piece and returns the name of its output."""
+
     def __init__(self) -> None:
         self._nodes: list[onnx.NodeProto] = []
-        self._constants: list[onnx.TensorProto] = []
+        self._constants: dict[str, onnx.TensorProto] = {}
 
-    def inputs(self, scaler: Scaler) -> str:
-        centred = self._op("Sub", ["lexical", self._floats("lexical_mean", scaler.mean)])
-        scaled = self._op("Div", [centred, self._floats("lexical_deviation", scaler.deviation)])
-        limits = [self._scalar("clip_low", -LEXICAL_CLIP), self._scalar("clip_high", LEXICAL_CLIP)]
-        clipped = self._op("Clip", [scaled, *limits])
-        embedding = self._op("Mul", ["embedding", self._scalar("embedding_scale", EMBEDDING_SCALE)])
-        return self._op("Concat", [embedding, clipped], axis=1)
+    def scaled(self, scaler: Scaler) -> str:
+        centred = self.op("Sub", ["lexical", self.floats("lexical_mean", scaler.mean)])
+        scaled = self.op("Div", [centred, self.floats("lexical_deviation", scaler.deviation)])
+        limits = [self.scalar("clip_low", -LEXICAL_CLIP), self.scalar("clip_high", LEXICAL_CLIP)]
+        return self.op("Clip", [scaled, *limits])
 
-    def complexity(self, inputs: str, net: Net) -> None:
-        hidden = self._op("Relu", [self._linear("hidden", inputs, Linear(net.hidden, net.hidden_bias))])
-        logit = self._linear("logit", hidden, Linear(net.out[:, None], np.array([net.bias])))
-        self._op("Sigmoid", [self._op("Squeeze", [logit, self._integers("logit_axis", [1])])], "complexity")
+    def root_of_count(self) -> str:
+        count = self.op("Cast", [self.op("Shape", ["ngrams"])], to=TensorProto.FLOAT)
+        return self.op("Sqrt", [count])
 
-    def tasks(self, inputs: str, linear: Linear) -> None:
-        self._op("Softmax", [self._linear("tasks", inputs, linear)], "task", axis=1)
+    def folded(self, size: int) -> str:
+        return self.op("Mod", ["ngrams", self.integers("kind_buckets", [size])])
 
-    def lengths(self, inputs: str, lengths: Lengths) -> None:
-        base = self._op("MatMul", ["task", self._floats("length_base", lengths.base)])
-        slope = self._op("MatMul", ["task", self._floats("length_per_word", lengths.per_word[:, None])])
-        words = self._op("Gather", ["lexical", self._integers("words", [lengths.words_feature])], axis=1)
-        solved = self._linear("solved", inputs, lengths.solved)
-        share = self._op("Gather", ["task", self._integers("solved_task", [lengths.solved_task])], axis=1)
-        total = self._op("Add", [base, self._op("Mul", [slope, words])])
-        self._op("Add", [total, self._op("Mul", [share, solved])], "log_tokens")
+    def bag_sum(self, name: str, table: Matrix, buckets: str, root: str) -> str:
+        """The sum of the buckets' rows over the root of their number. Bucket 0 means nothing, whatever its row says."""
+        rows = self.op("Gather", [self.floats(name, table), buckets], axis=0)
+        counts = self.op("Cast", [self.op("Sign", ["ngrams"])], to=TensorProto.FLOAT)
+        column = self.op("Unsqueeze", [counts, self.integers("axis_columns", [1])])
+        total = self.op("ReduceSum", [self.op("Mul", [rows, column]), self.integers("axis_rows", [0])], keepdims=1)
+        return self.op("Div", [total, root])
 
-    def familiarity(self, familiarity: Familiarity) -> None:
-        cosines = self._op("MatMul", ["embedding", self._floats("centres", familiarity.centres.T)])
-        nearest = self._op("ReduceMax", [cosines], axes=[1], keepdims=0)
-        above = self._op("Sub", [nearest, self._scalar("strange", familiarity.strange)])
-        share = self._op("Div", [above, self._scalar("range", familiarity.familiar - familiarity.strange)])
-        self._op("Clip", [share, self._scalar("none", 0.0), self._scalar("all", 1.0)], "familiarity")
+    def softmax(self, logits: str) -> str:
+        return self.op("Softmax", [logits], axis=1)
 
-    def model(self, dimension: int, features: int, tasks: int) -> bytes:
-        inputs = [_value("embedding", ["n", dimension]), _value("lexical", ["n", features])]
-        outputs = [
-            _value("complexity", ["n"]),
-            _value("task", ["n", tasks]),
-            _value("log_tokens", ["n", 2]),
-            _value("familiarity", ["n"]),
-        ]
-        graph = helper.make_graph(self._nodes, "farthing-heads", inputs, outputs, self._constants)
-        opsets = [helper.make_opsetid("", OPSET)]
+    def trees(self, name: str, forests: Sequence[Forest]) -> str:
+        """One column for each forest."""
+        return self.op(
+            "TreeEnsembleRegressor", ["lexical"], domain=_TREES, name=name, **_tree_attributes(forests)
+        )  # fmt: skip
+
+    def tier_scores(self, worth: str) -> None:
+        low, high = (self.scalar(f"success_{number}", limit) for number, limit in enumerate(SUCCESS_RANGE))
+        small = self.op("Clip", [self.columns(worth, [0]), low, high])
+        soft = self.scalar("gain_softness", GAIN_SOFTNESS)
+        gain = self.op("Mul", [self._softplus(self.op("Div", [self.columns(worth, [1]), soft])), soft])
+        large = self.op("Min", [self.op("Add", [small, gain]), self.scalar("most", MOST)])
+        added = self.op("Mul", [self.op("Sub", [large, small]), self.scalar("medium_share", MEDIUM_SHARE)])
+        odds = self.op("Concat", [small, self.op("Add", [small, added]), large], axis=1)
+        rest = self.op("Sub", [self.scalar("one", 1.0), odds])
+        self.op("Log", [self.op("Div", [odds, rest])], "tier_scores")
+
+    def tasks_and_lengths(self, kinds: str, task_of_kind: Matrix, lengths: Lengths, scaled: str) -> None:
+        self.op("MatMul", [kinds, self.floats("task_of_kind", task_of_kind)], "task")
+        base = self.op("MatMul", ["task", self.floats("length_base", lengths.base)])
+        slope = self.op("MatMul", ["task", self.floats("length_per_word", lengths.per_word[:, None])])
+        words = self.columns("lexical", [lengths.words_feature])
+        solved = self.linear("solved", scaled, lengths.solved)
+        share = self.columns("task", [lengths.solved_task])
+        total = self.op("Add", [base, self.op("Mul", [slope, words])])
+        self.op("Add", [total, self.op("Mul", [share, solved])], "log_tokens")
+
+    def familiarity(self, column: str, ends: tuple[float, float]) -> str:
+        """From a column [n, 1]; returns it scaled, and makes the output [n]."""
+        low, high = ends
+        above = self.op("Sub", [column, self.scalar("strange", low)])
+        share = self.op("Div", [above, self.scalar("familiar_range", high - low)])
+        limits = [self.scalar("none", 0.0), self.scalar("all", 1.0)]
+        scaled = self.op("Clip", [share, *limits])
+        self.op("Squeeze", [scaled, self.integers("axis_last", [1])], "familiarity")
+        return scaled
+
+    def doubt(self, inputs: str, linear: Linear) -> None:
+        limits = [self.scalar("none", 0.0), self.scalar("all", 1.0)]
+        doubt = self.op("Clip", [self.linear("doubt_of", inputs, linear), *limits])
+        self.op("Squeeze", [doubt, self.integers("axis_last", [1])], "doubt")
+
+    def columns(self, source: str, numbers: list[int]) -> str:
+        return self.op("Gather", [source, self.integers(f"columns_{'_'.join(map(str, numbers))}", numbers)], axis=1)
+
+    def _softplus(self, value: str) -> str:
+        """log(1 + e^x) that does not overflow: max(x, 0) + log(1 + e^-|x|)."""
+        small = self.op("Exp", [self.op("Neg", [self.op("Abs", [value])])])
+        logarithm = self.op("Log", [self.op("Add", [small, self.scalar("one", 1.0)])])
+        return self.op("Add", [self.op("Relu", [value]), logarithm])
+
+    def linear(self, name: str, inputs: str, linear: Linear) -> str:
+        weights = self.floats(f"{name}_weights", linear.weights)
+        return self.op("Gemm", [inputs, weights, self.floats(f"{name}_bias", linear.bias)])
+
+    def op(self, operator: str, inputs: Sequence[str], output: str = "", **attributes: Any) -> str:
+        output = output or f"{operator.lower()}_{len(self._nodes)}"
+        attributes = {"name": output, **attributes}
+        self._nodes.append(helper.make_node(operator, list(inputs), [output], **attributes))
+        return output
+
+    def floats(self, name: str, values: npt.ArrayLike) -> str:
+        return self._constant(name, np.asarray(values, dtype=np.float32))
+
+    def scalar(self, name: str, value: float) -> str:
+        return self._constant(name, np.asarray(value, dtype=np.float32))
+
+    def integers(self, name: str, values: list[int]) -> str:
+        return self._constant(name, np.asarray(values, dtype=np.int64))
+
+    def model(self, name: str, inputs: Sequence[onnx.ValueInfoProto], outputs: Sequence[onnx.ValueInfoProto]) -> bytes:
+        graph = helper.make_graph(self._nodes, name, inputs, outputs, list(self._constants.values()))
+        opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid(_TREES, TREES_OPSET)]
         model = helper.make_model(graph, opset_imports=opsets, ir_version=IR_VERSION, producer_name="farthing")
         onnx.checker.check_model(model, full_check=True)
         return bytes(model.SerializeToString(deterministic=True))
 
-    def _linear(self, name: str, inputs: str, linear: Linear) -> str:
-        weights = self._floats(f"{name}_weights", linear.weights)
-        return self._op("Gemm", [inputs, weights, self._floats(f"{name}_bias", linear.bias)])
-
-    def _op(self, operator: str, inputs: Sequence[str], output: str = "", **attributes: Any) -> str:
-        output = output or f"{operator.lower()}_{len(self._nodes)}"
-        self._nodes.append(helper.make_node(operator, list(inputs), [output], name=output, **attributes))
-        return output
-
-    def _floats(self, name: str, values: npt.ArrayLike) -> str:
-        return self._constant(name, np.asarray(values, dtype=np.float32))
-
-    def _scalar(self, name: str, value: float) -> str:
-        return self._constant(name, np.asarray(value, dtype=np.float32))
-
-    def _integers(self, name: str, values: list[int]) -> str:
-        return self._constant(name, np.asarray(values, dtype=np.int64))
-
     def _constant(self, name: str, array: npt.NDArray[np.float32] | npt.NDArray[np.int64]) -> str:
-        self._constants.append(numpy_helper.from_array(np.ascontiguousarray(array) if array.ndim else array, name))
+        """A constant that several pieces share is kept once."""
+        made = numpy_helper.from_array(np.ascontiguousarray(array) if array.ndim else array, name)
+        known = self._constants.setdefault(name, made)
+        if known.raw_data != made.raw_data:
+            raise ValueError(f"two constants are called {name}")
         return name
+
+
+def _tree_attributes(forests: Sequence[Forest]) -> dict[str, Any]:
+    attributes: dict[str, Any] = {"n_targets": len(forests), "aggregate_function": "SUM", "post_transform": "NONE"}
+    nodes: dict[str, list[Any]] = {
+        f"nodes_{name}": []
+        for name in ("treeids", "nodeids", "featureids", "values", "modes", "truenodeids", "falsenodeids")
+    }
+    leaves: dict[str, list[Any]] = {f"target_{name}": [] for name in ("treeids", "nodeids", "ids", "weights")}
+    before = 0
+    for target, forest in enumerate(forests):
+        first = np.flatnonzero(np.diff(forest.tree, prepend=-1))[forest.tree]
+        leaf = forest.feature < 0
+        nodes["nodes_treeids"] += (forest.tree + before).tolist()
+        nodes["nodes_nodeids"] += (np.arange(len(first)) - first).tolist()
+        nodes["nodes_featureids"] += np.maximum(forest.feature, 0).tolist()
+        nodes["nodes_values"] += forest.threshold.tolist()
+        nodes["nodes_modes"] += np.where(leaf, "LEAF", "BRANCH_LEQ").tolist()
+        nodes["nodes_truenodeids"] += np.where(leaf, 0, forest.left - first).tolist()
+        nodes["nodes_falsenodeids"] += np.where(leaf, 0, forest.right - first).tolist()
+        leaves["target_treeids"] += (forest.tree + before)[leaf].tolist()
+        leaves["target_nodeids"] += (np.arange(len(first)) - first)[leaf].tolist()
+        leaves["target_ids"] += [target] * int(leaf.sum())
+        leaves["target_weights"] += forest.value[leaf].tolist()
+        before += int(forest.tree.max()) + 1
+    return attributes | nodes | leaves
 
 
 def _value(name: str, shape: list[int | str]) -> onnx.ValueInfoProto:

@@ -18,8 +18,9 @@ ASSUMED: Final = "assumed: no answers of this kind in the data"
 
 @dataclass(frozen=True, slots=True)
 class Prior:
-    """Tokens at p50 and p90; with `per_word` 1 they are multiples of the prompt's number of words instead."""
+    """Tokens at p10, p50 and p90; with `per_word` 1 they are multiples of the prompt's number of words instead."""
 
+    p10: float
     p50: float
     p90: float
     basis: str
@@ -27,23 +28,25 @@ class Prior:
 
 
 PRIORS: Final[dict[str, Prior]] = {
-    "chat": Prior(129, 424, MEASURED_CHAT),
-    "question_answering": Prior(70, 260, ASSUMED),
-    "maths": Prior(1, 1, FITTED_MATHS),
-    "code": Prior(180, 480, ASSUMED),
-    "extraction": Prior(50, 160, ASSUMED),
-    "summary": Prior(80, 220, ASSUMED),
+    "chat": Prior(54, 129, 424, MEASURED_CHAT),
+    "question_answering": Prior(15, 70, 260, ASSUMED),
+    "maths": Prior(1, 1, 1, FITTED_MATHS),
+    "code": Prior(60, 180, 480, ASSUMED),
+    "extraction": Prior(12, 50, 160, ASSUMED),
+    "summary": Prior(35, 80, 220, ASSUMED),
     # Prompt and answer are about as long; the instruction is in the words, too.
-    "translation": Prior(1.3, 1.9, ASSUMED, per_word=1.0),
-    "classification": Prior(5, 60, ASSUMED),
-    "creative": Prior(320, 750, ASSUMED),
-    "reasoning": Prior(220, 560, ASSUMED),
+    "translation": Prior(0.9, 1.3, 1.9, ASSUMED, per_word=1.0),
+    "classification": Prior(1, 5, 60, ASSUMED),
+    "creative": Prior(90, 320, 750, ASSUMED),
+    "reasoning": Prior(70, 220, 560, ASSUMED),
 }
 
 
 def base() -> Matrix:
     """Logarithms of the priors, a row for each of TASKS."""
-    return np.asarray([[math.log(PRIORS[task].p50), math.log(PRIORS[task].p90)] for task in TASKS])
+    return np.asarray(
+        [[math.log(PRIORS[task].p10), math.log(PRIORS[task].p50), math.log(PRIORS[task].p90)] for task in TASKS]
+    )
 
 
 def per_word() -> Matrix:

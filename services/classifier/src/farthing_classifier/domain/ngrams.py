@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Final
 from zlib import crc32
 
@@ -45,4 +46,4 @@ def bucket(gram: str) -> int:
 
 
 def _pairs(found: Sequence[str]) -> list[str]:
-    return [f"{first} {second}" for first, second in zip(found, found[1:], strict=False)]
+    return [f"{first} {second}" for first, second in pairwise(found)]

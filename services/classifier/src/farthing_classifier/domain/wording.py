@@ -29,7 +29,8 @@ _LEADING: Final = re.compile(
     re.IGNORECASE,
 )
 _TRAILING: Final = re.compile(
-    r"(?:[\s,.!;-]+|(?<=\?)\s*)(?:please|pls|thanks?(?: you)?(?: (?:so|very) much| a lot| in advance)?|cheers|many thanks|thx"
+    r"(?:[\s,.!;-]+|(?<=\?)\s*)(?:please|pls|thanks?(?: you)?(?: (?:so|very) much| a lot| in advance)?"
+    r"|cheers|many thanks|thx"
     r"|(?:i )?(?:really )?appreciate it|kind regards|best regards)[\s.!,)]*$",
     re.IGNORECASE,
 )
