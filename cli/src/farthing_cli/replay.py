@@ -16,6 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from farthing.gateway.v1 import gateway_service_pb2 as pb
 from farthing.type.v1 import model_pb2
+from farthing.type.v1.error_reason_pb2 import ErrorReason
 from farthing_cli.console import console
 from farthing_cli.errors import CliError
 from farthing_cli.generation import Answer, Gateway, cache_name, tier_name
@@ -234,11 +235,16 @@ def _schedule(requests: Sequence[Recorded], load: Load) -> Iterator[tuple[float,
 
 
 async def report_outcomes(mesh: Mesh, outcome: Outcome) -> None:
-    """Tell the mesh which of its answers were right, for `farthing models recalibrate`."""
+    """Tell the mesh which of its answers were right, for `farthing models recalibrate`. Nothing was foretold about
+    answers of a cache, nor where a model was named."""
     async with channel(mesh.require_gateway()) as opened:
         for grade in outcome.grades:
             gateway = Gateway(opened, mesh.api_key(grade.org), OUTCOME_TIMEOUT_S)
-            await gateway.report_outcome(grade.request_id, acceptable=grade.right)
+            try:
+                await gateway.report_outcome(grade.request_id, acceptable=grade.right)
+            except FarthingError as error:
+                if error.reason != ErrorReason.ERROR_REASON_NOT_FOUND:
+                    raise
 
 
 def _hits(answers: Sequence[Answer]) -> int:

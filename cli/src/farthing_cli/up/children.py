@@ -151,7 +151,7 @@ class LocalMesh:
             "FARTHING_POOLS_FILE": str(self._pools_file),
             "FARTHING_TRITON_LOCAL": self._triton.address,
             "FARTHING_ENCODER_DIR": str(config_dir().parents[1] / "build" / "models" / "encoder"),
-            **self._calibration(),
+            **(self._calibration() if name == "classifier" else {}),
         }
 
     def _calibration(self) -> dict[str, str]:
