@@ -77,6 +77,8 @@ SOME: Final = 1 << 1
 ONLY: Final = 1 << 2
 EVER: Final = 1 << 15
 # One of these on one side only changes the question; the rest is left to the verifier.
+# Count only as "the last", "my first": elsewhere they are verbs or order a text.
+RANKS: Final = _words("first last final")
 DECISIVE: Final = sum(1 << number for number in (2, 4, 5, 6, 7, 8, 11, 12, 18))
 
 NUMBER_WORDS: Final[dict[str, str]] = {
@@ -291,11 +293,11 @@ PERSONAL: Final = _words(
 
 # The commonest small words of languages that share the Latin script; what is neither is taken for English.
 LANGUAGES: Final[dict[str, frozenset[str]]] = {
-    "en": _words("the is are of and to what how do does can why who when where for with this that it you i my in on at be was"),
+    "en": _words("a an as or by the is are of and to what how do does can why who when where for with this that it you i my in on at be was"),
     "de": _words("der die das und ist wie was warum wer wann wo ich nicht ein eine mit für auf zu den dem von kann mein sind werden"),
     "fr": _words("le la les des est et que qui quoi comment pourquoi où quand je ne pas un une dans pour avec sur du mon sont"),
-    "es": _words("el la los las es y que qué cómo por para quién cuándo dónde un una con mi del son está se en lo"),
-    "it": _words("il lo la gli è e che come perché chi quando dove un una con per mio del sono non di posso"),
-    "pt": _words("o a os as é e que como por porque quem quando onde um uma com para meu do da não são em"),
+    "es": _words("el la los las es y que qué cómo por para quién cuándo dónde un una con mi del son está se en"),
+    "it": _words("il lo la gli è che come perché chi quando dove un una con per mio del sono non di posso"),
+    "pt": _words("os é que como por porque quem quando onde um uma com para meu da não são em uma pelo das"),
     "nl": _words("de het een is en wat hoe waarom wie wanneer waar ik niet met voor op te van mijn zijn kan"),
 }  # fmt: skip

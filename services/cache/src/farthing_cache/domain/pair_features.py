@@ -6,14 +6,14 @@ import math
 from itertools import pairwise
 from typing import Final
 
-from farthing_cache.domain.profile import SKETCH_BYTES, Kind, Profile, Question, Trait
+from farthing_cache.domain.profile import SKETCH_BYTES, Kind, Profile, Question, Trait, Word
 from farthing_cache.domain.veto import Veto, veto
 
 NAMES: Final[tuple[str, ...]] = (
     "cosine", "strange_words", "strange_words_more", "shared_words", "strange_share", "names_strange", "names_strange_more",
     "scoped_strange", "scoped_strange_more", "kept_ends", "substitution", "one_sided", "in_order", "spelling", "spelling_bits",
     "size_ratio", "size", "same_question", "open_question", "command_differs", "negations", "quantifiers_differ", "backward_differs",
-    "same_words", "vetoed",
+    "same_words", "vetoed", "misspelled", "strange_spelled", "strange_spelled_more", "last_strange",
 )  # fmt: skip
 
 
@@ -28,6 +28,7 @@ def features(p: Profile, q: Profile, cosine: float) -> tuple[float, ...]:
     names = sorted(sum(word.kind is not Kind.WORD for word in only) for only in (only_p, only_q))
     scoped = sorted(sum(word.role > 0 for word in only) for only in (only_p, only_q))
     kept = _kept_ends(mine, yours)
+    misspelled = _misspelled(only_p, only_q)
     unlike = (p.sketch ^ q.sketch).bit_count()
     return (
         cosine,
@@ -55,7 +56,23 @@ def features(p: Profile, q: Profile, cosine: float) -> tuple[float, ...]:
         float(bool((p.traits ^ q.traits) & Trait.BACKWARD)),
         float(few + many == 0),
         float(_vetoed(p, q)),
+        float(misspelled),
+        math.log1p(few - misspelled),
+        math.log1p(many - misspelled),
+        float(mine[-1:] != yours[-1:]),
     )
+
+
+def _misspelled(only_p: list[Word], only_q: list[Word]) -> int:
+    """Words of one side that another of the other side may be, with a letter more or less."""
+    left = [word.letters for word in only_q if word.kind is Kind.WORD]
+    found = 0
+    for word in only_p:
+        near = next((one for one in left if (one ^ word.letters).bit_count() <= 1), None)
+        if near is not None and word.kind is Kind.WORD:
+            left.remove(near)
+            found += 1
+    return found
 
 
 def _vetoed(p: Profile, q: Profile) -> bool:

@@ -15,7 +15,7 @@ from farthing_cache.domain import lexicon
 from farthing_cache.domain.words import MAX_CHARS, Token, number, stem, tokens
 
 VERSION: Final = 1
-MAX_WORDS: Final = 72
+MAX_WORDS: Final = 64
 MAX_OPPOSITES: Final = 24
 SKETCH_BYTES: Final = 32
 MAX_BYTES: Final = 512
@@ -24,6 +24,7 @@ _HASH_BYTES: Final = 3
 _HEADER: Final = struct.Struct(
     ">BBBBIHHBB"
 )  # version, question, language, negations, quantifiers, traits, size, words, opposites
+_WORD: Final = struct.Struct(">HBBH")
 _GRAM: Final = 3
 
 
@@ -72,6 +73,7 @@ class Word:
     hash: int
     kind: Kind
     role: int
+    letters: int  # which letters it has, in 16 classes that the key chooses: a misspelled word keeps nearly all
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +99,7 @@ class Profile:
                 len(self.words), len(opposites),
             ),
             self.sketch.to_bytes(SKETCH_BYTES, "big"),
-            *(word.hash.to_bytes(_HASH_BYTES, "big") + bytes([word.kind << 4 | word.role]) for word in self.words),
+            *(_WORD.pack(word.hash >> 8, word.hash & 255, word.kind << 4 | word.role, word.letters) for word in self.words),
             *(one.to_bytes(_HASH_BYTES, "big") for one in opposites),
         ]  # fmt: skip
         return b"".join(parts)
@@ -112,19 +114,18 @@ class Profile:
         except struct.error:
             raise ValueError("not a profile") from None
         body = kept[_HEADER.size + SKETCH_BYTES :]
-        if version != VERSION or len(body) != words * (_HASH_BYTES + 1) + opposites * _HASH_BYTES:
+        if version != VERSION or len(body) != words * _WORD.size + opposites * _HASH_BYTES:
             raise ValueError("not a profile of this version")
-        step, split = _HASH_BYTES + 1, words * (_HASH_BYTES + 1)
+        split = words * _WORD.size
         return cls(
             Question(question), language, negations, quantifiers, Trait(traits), size,
-            tuple(_word(body[at : at + step]) for at in range(0, split, step)),
+            tuple(
+                Word(high << 8 | low, Kind(flags >> 4), flags & 15, letters)
+                for high, low, flags, letters in _WORD.iter_unpack(body[:split])
+            ),
             frozenset(int.from_bytes(body[at : at + _HASH_BYTES], "big") for at in range(split, len(body), _HASH_BYTES)),
             int.from_bytes(kept[_HEADER.size : _HEADER.size + SKETCH_BYTES], "big"),
         )  # fmt: skip
-
-
-def _word(packed: bytes) -> Word:
-    return Word(int.from_bytes(packed[:_HASH_BYTES], "big"), Kind(packed[_HASH_BYTES] >> 4), packed[_HASH_BYTES] & 15)
 
 
 def of(text: str, key: bytes) -> Profile:
@@ -150,11 +151,22 @@ def of(text: str, key: bytes) -> Profile:
 class _Hasher:
     def __init__(self, key: bytes) -> None:
         self._keyed = hashlib.blake2b(key=key, digest_size=_HASH_BYTES)
+        classes = hashlib.blake2b(b"letters", key=key, digest_size=len(_LETTERS)).digest()
+        self._bits = {letter: 1 << (one & 15) for letter, one in zip(_LETTERS, classes, strict=True)}
 
     def __call__(self, word: str) -> int:
         one = self._keyed.copy()
         one.update(word.encode("utf-8", "replace"))
         return int.from_bytes(one.digest(), "big")
+
+    def letters(self, word: str) -> int:
+        mask = 0
+        for letter in set(word):
+            mask |= self._bits.get(letter, 0)
+        return mask
+
+
+_LETTERS: Final = "abcdefghijklmnopqrstuvwxyz"
 
 
 def _words(spoken: Sequence[Token], hasher: _Hasher) -> list[Word]:
@@ -162,18 +174,23 @@ def _words(spoken: Sequence[Token], hasher: _Hasher) -> list[Word]:
     words: list[Word] = []
     role = 0
     after_number = False
+    before = ""
     for token in spoken:
-        word = token.word
+        word, asked = token.word, before in {"what", "which"}
+        before = word
         if word in lexicon.ROLES:
             role = lexicon.ROLES[word]
             continue
         kind, value = _kind(token, shouted=shouted, after_number=after_number)
         after_number = kind is Kind.NUMBER
-        if kind is Kind.WORD and (word in lexicon.STOP or word in lexicon.PREPOSITIONS or word in lexicon.NEGATIONS):
+        if (kind is Kind.UNIT and asked) or (kind is Kind.WORD and word in _SILENT):
             continue
-        words.append(Word(hasher(value), kind, role))
+        words.append(Word(hasher(value), kind, role, hasher.letters(value)))
         role = 0
     return words
+
+
+_SILENT: Final = lexicon.STOP | lexicon.PREPOSITIONS | lexicon.NEGATIONS
 
 
 def _kind(token: Token, *, shouted: bool, after_number: bool) -> tuple[Kind, str]:
@@ -201,9 +218,13 @@ def _date(token: Token) -> str | None:
 
 def _mask(lower: Sequence[str]) -> int:
     mask = 0
-    for word in lower:
-        mask |= lexicon.QUANTIFIERS.get(word, 0)
+    for before, word in pairwise(["", *lower]):
+        if word not in lexicon.RANKS or before in _RANKED:
+            mask |= lexicon.QUANTIFIERS.get(word, 0)
     return mask
+
+
+_RANKED: Final = frozenset("the my your his her its our their".split())
 
 
 def _opposites(lower: Sequence[str], hasher: _Hasher) -> frozenset[int]:

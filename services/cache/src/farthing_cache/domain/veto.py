@@ -84,11 +84,13 @@ _AMOUNTS: Final = lexicon.ALL | lexicon.SOME
 _DISTINCT: Final = frozenset(
     {Question.WHO, Question.WHEN, Question.WHERE, Question.WHY, Question.HOW, Question.HOW_MUCH}
 )
-_OPEN: Final = _DISTINCT - {Question.HOW}
+_OPEN: Final = frozenset({Question.WHO, Question.WHEN, Question.WHY})
+# "Where do I change it?" and "how do I change it?" are often one question.
+_NEAR: Final = frozenset({frozenset({Question.WHERE, Question.HOW}), frozenset({Question.WHEN, Question.HOW_MUCH})})
 
 
 def _questions_differ(p: Profile, q: Profile) -> bool:
-    if p.question == q.question:
+    if p.question == q.question or frozenset({p.question, q.question}) in _NEAR:
         return False
     if p.question in _DISTINCT and q.question in _DISTINCT:
         return True

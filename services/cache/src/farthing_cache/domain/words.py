@@ -19,6 +19,14 @@ _TOKEN: Final = re.compile(
 )
 _NUMBER_WITH_UNIT: Final = re.compile(r"(\d+(?:[.,]\d+)*)([^\W\d_]{1,12})", re.UNICODE)
 _IDEOGRAPHS: Final = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
+# What people say around a question.
+_COURTESY: Final = re.compile(
+    r"\b(?:thank(?:s| you)(?: (?:so|very) much)?(?: in advance)?|sorry (?:to|for) \w+(?: you)?|good (?:morning|afternoon|evening)|"
+    r"any help (?:is|would be) (?:welcome|appreciated)|(?:a )?quick question|just curious|i(?: was|'m| am) (?:just )?wondering(?: if)?|"
+    r"(?:can|could|would|will) (?:you|someone|anyone) (?:please )?(?:help me|tell me|explain(?: to me)?|let me know)|"
+    r"i(?:'d| would) (?:like|love) to (?:know|ask)|i (?:want|need) to know|(?:please )?let me know|do you know)\b",
+    re.IGNORECASE,
+)
 _ENDINGS: Final = (
     ("ies", "y"),
     ("sses", "ss"),
@@ -44,7 +52,7 @@ class Token:
 
 def tokens(text: str) -> list[Token]:
     """The words of the first MAX_CHARS of a text, contractions and fixed phrases resolved, in order."""
-    plain = unicodedata.normalize("NFKC", text[:MAX_CHARS])
+    plain = _COURTESY.sub(" ", unicodedata.normalize("NFKC", text[:MAX_CHARS]))
     return _joined(list(_expanded(plain)))
 
 
@@ -71,6 +79,9 @@ def _parts(word: str) -> tuple[str, ...]:
             return (stem, meant) if meant else (stem,)
     if word[0].isdigit() and (split := _NUMBER_WITH_UNIT.fullmatch(word)):
         return _number_parts(*split.groups())
+    head, hyphen, rest = word.partition("-")
+    if hyphen and rest and head in lexicon.NUMBER_WORDS:
+        return (head, rest)
     if _IDEOGRAPHS.search(word):
         return tuple(word)
     return (word,)
