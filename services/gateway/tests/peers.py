@@ -64,6 +64,7 @@ class Script:
     ))  # fmt: skip
     revoked: bool = False
     complexity: float = 0.1
+    budget_pace: float = 0.0
     success: tuple[float, float, float] = (0.90, 0.95, 0.98)
     judgement: classifier.JudgeResponse = field(default_factory=lambda: classifier.JudgeResponse(
         acceptable=0.9, findings=[classifier.ANSWER_FINDING_ARITHMETIC_HOLDS], model_version="j1"
@@ -109,7 +110,11 @@ class Accounting(admission_rpc.AdmissionServiceServicer, price_rpc.PriceServiceS
         self._script.reservations[request.reservation_id] = request
         quote: Quote = quote_to_message(quote_of(request.model))
         worst = cost(usage_from_message(request.estimate), prices_from_message(quote.prices))
-        held = admission.Reservation(reservation_id=request.reservation_id, amount=money_to_message(worst))
+        held = admission.Reservation(
+            reservation_id=request.reservation_id,
+            amount=money_to_message(worst),
+            budget_pace=self._script.budget_pace,
+        )
         return admission.ReserveResponse(reservation=held, quote=quote)
 
     async def Release(self, request: Any, context: Any) -> admission.ReleaseResponse:

@@ -90,6 +90,24 @@ class TestTheWay:
         assert (final.counterfactual_cost.nano_units, final.saved.nano_units) == (32_000, 31_460)
         assert final.duration.ToTimedelta() >= final.time_to_first_token.ToTimedelta()
 
+    async def test_the_pace_of_the_budget_lowers_the_floor_of_the_next_decision(self, mesh: World) -> None:
+        mesh.script.budget_pace = 1.5
+        control = pb.CacheControl(no_cache=True)
+        first, second = [await complete(mesh, prompt(cache_control=control)) for _ in range(2)]
+        assert (first.decision.routing.budget_pace, first.decision.routing.quality_floor) == (0.0, 0.7)
+        assert (second.decision.routing.budget_pace, second.decision.routing.quality_floor) == (1.5, 0.6)
+        assert "floor 0.70 → 0.60" in second.decision.explanation
+
+    async def test_a_floor_of_the_caller_and_a_session_are_read_from_the_prompt(self, mesh: World) -> None:
+        mesh.script.policy.routing.session_time_to_live.FromSeconds(60)
+        control = pb.CacheControl(no_cache=True)
+        better = await complete(mesh, prompt(cache_control=control, session_id="s", quality_floor=0.97))
+        after = await complete(mesh, prompt(cache_control=control, session_id="s"))
+        assert (better.decision.tier, after.decision.tier) == (Tier.TIER_LARGE, Tier.TIER_LARGE)
+        assert after.decision.routing.reason == pb.ROUTING_REASON_SESSION
+        value = mesh.gateway.process.telemetry.metrics.value
+        assert value("farthing_routed_total", reason="session", tier="large") == 1
+
     async def test_complete_is_the_same_collected(self, mesh: World) -> None:
         response = await complete(mesh)
         assert response.text == TEXT

@@ -56,7 +56,7 @@ class GrpcAccounting:
         who = response.principal
         return Grant(
             principal=Principal(who.org, who.team, who.user, who.key_id),
-            policy=_policy(response.policy),
+            policy=policy_from_message(response.policy),
             time_to_live_s=response.time_to_live.ToTimedelta().total_seconds(),
         )
 
@@ -93,7 +93,7 @@ class GrpcAccounting:
         ]
 
 
-def _policy(message: PolicyMessage) -> Policy:
+def policy_from_message(message: PolicyMessage) -> Policy:
     """The policy; what is not set has the strictest sensible meaning."""
     max_tier = known(Tier, message.max_tier, Tier.LARGE) or Tier.LARGE
     return Policy(
