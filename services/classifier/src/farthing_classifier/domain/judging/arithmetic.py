@@ -43,7 +43,8 @@ class Token:
 # Every quantifier is bounded or over characters that what follows cannot match: time is linear in the text.
 _TOKEN: Final = re.compile(
     r"""
-    (?P<STOP>     \d{1,4}(?:[-/]\d{1,2}){2}(?!\d) | \d{1,9}(?:\.\d{1,9}){2,4} | \d{1,2}:\d\d(?!\d) | [.;!?:,](?=\s|$)
+    (?P<STOP>     \d{4}-\d\d-\d\d(?!\d) | \d{1,2}/\d{1,2}/\d{4}(?!\d) | \d{1,9}(?:\.\d{1,9}){2,4} | \d{1,2}:\d\d(?!\d)
+                  | [.;!?:,](?=\s|$)
                   | \n(?![ \t]{0,8}=) )
   | (?P<NUMBER>   (?P<currency>[$€£¥]\ ?)?
                   (?: (?P<digits>\d{1,3}(?:,\d{3}){1,6}(?!\d)|\d+)(?P<places>\.\d+)? | \.\d+ ) )

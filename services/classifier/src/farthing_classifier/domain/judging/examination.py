@@ -62,7 +62,7 @@ _COUNTING: Final = tuple(
 )
 EVIDENCE: Final[tuple[str, ...]] = (*(finding.value for finding in _COUNTING), SURPRISE)
 # In answers to problems with numbers the model weighs these itself, with what goes with them.
-_WEIGHED_WITH_NUMBERS: Final = frozenset((Finding.WRONG_ARITHMETIC, Finding.ARITHMETIC_HOLDS, Finding.HEDGING))
+_WEIGHED_WITH_NUMBERS: Final = frozenset((Finding.ARITHMETIC_HOLDS, Finding.HEDGING))
 
 
 @dataclass(frozen=True, slots=True)

@@ -98,7 +98,8 @@ class Problem:
         if _near(given, operand):
             return True
         share = given / 100.0
-        return given in self.percentages and _is_among(operand, (share, 1.0 - share, 1.0 + share))
+        meanings = (share, 1.0 - share, 1.0 + share, 100.0 - given, 100.0 + given)
+        return given in self.percentages and _is_among(operand, meanings)
 
 
 def _wants_whole(text: str) -> bool:
