@@ -15,7 +15,7 @@ from farthing_kit.context import Priority
 from farthing_kit.errors import FarthingError, Unavailable
 from farthing_kit.testing.waiting import until
 from services.gateway.tests.fakes import AWAY, Mesh
-from services.gateway.tests.values import USAGE, ask
+from services.gateway.tests.values import USAGE, analysis, ask
 
 ALWAYS = RoutingPolicy(shadow_share=1.0)
 AGREES = Opinion(0.97, ("AGREES",), "j1")
@@ -109,6 +109,15 @@ async def test_a_caller_who_was_first_keeps_the_word(mesh: Mesh) -> None:
     assert events
     assert [each.source for each in mesh.outcomes.written.values()] == [OutcomeSource.CALLER]
     assert mesh.shadowed == ["already_told"]
+
+
+async def test_an_answer_that_a_judge_chose_is_marked_and_has_no_shadow(mesh: Mesh) -> None:
+    mesh.set_policy(routing=RoutingPolicy(cascade=True, shadow_share=1.0))
+    mesh.classifier.analysis = analysis(0.6, 0.9, 0.95)
+    told = await mesh.ask(ask())
+    assert told.decision.buffered
+    assert mesh.outcomes.told[told.decision.request_id].cascade
+    assert mesh.shadowed == []
 
 
 async def test_nothing_is_shadowed_without_a_share_or_above_it(mesh: Mesh) -> None:

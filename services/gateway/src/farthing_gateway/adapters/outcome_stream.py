@@ -161,6 +161,14 @@ class JetStreamOutcomeBook:
         finally:
             await line.unsubscribe()
 
+    async def try_to_begin(self) -> None:
+        """Make the streams, so that the first report finds them; where that cannot be now, it is tried on later."""
+        try:
+            await self._make_streams()
+            self.made = True
+        except (nats.errors.Error, OSError, TimeoutError) as error:
+            self._log.warning("the streams of outcomes cannot be made yet", kind=type(error).__name__)
+
     async def publish_forever(self) -> None:
         """Make the streams, then keep writing down what was foretold, until cancelled."""
         backoff_s = BACKOFF_S[0]
@@ -208,6 +216,7 @@ class JetStreamOutcomeBook:
 async def open_outcomes(client: Client, telemetry: Telemetry, bounds: Bounds) -> AsyncIterator[JetStreamOutcomeBook]:
     """The book, and the task that writes into it; at the end what is pending is written first."""
     book = JetStreamOutcomeBook(client, telemetry, bounds)
+    await book.try_to_begin()
     publisher = asyncio.create_task(book.publish_forever(), name="outcomes publisher")
     try:
         yield book
