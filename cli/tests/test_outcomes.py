@@ -105,3 +105,27 @@ def test_a_mesh_starts_with_the_calibration_that_belongs_to_its_heads(
     settings = mesh._settings("classifier", "classifier")
     assert ("FARTHING_CLASSIFIER_CALIBRATION_FILE" in settings) is used
     assert ("belongs to the heads" in capsys.readouterr().err) is not used
+
+
+def test_training_runs_both_parts_and_says_where_it_wrote(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    asked: list[list[str]] = []
+
+    class Training:
+        SHIPPED = Path("shipped")
+
+        @staticmethod
+        def main(words: list[str]) -> int:
+            asked.append(words)
+            return 0
+
+    monkeypatch.setattr("farthing_cli.models.importlib.import_module", lambda name: Training)
+    words = ["models", "train-classifier", "--data", str(tmp_path), "--out", str(tmp_path / "made"), "--threads", "2"]
+    done = CliRunner().invoke(main, words)
+    assert done.exit_code == 0, done.output
+    heads, judge = str(tmp_path / "made" / "heads"), str(tmp_path / "made" / "judge")
+    assert asked == [
+        ["--data", str(tmp_path), "--out", heads, "--threads", "2"],
+        ["--data", str(tmp_path), "--out", judge],
+    ]
+    assert f"wrote {heads}" in done.output
+    assert f"wrote {judge}" in done.output

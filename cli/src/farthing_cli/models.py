@@ -87,17 +87,24 @@ def recalibrate(
     required=True,
     help="Folder with the outcome sets.",
 )
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Folder to write heads/ and judge/ into; else where the service looks.",
+)
 @click.argument("options", nargs=-1, type=click.UNPROCESSED)
-def train_classifier(data: Path, options: tuple[str, ...]) -> None:
+def train_classifier(data: Path, out: Path | None, options: tuple[str, ...]) -> None:
     """Train the classifier's heads, their calibration, and the judge of answers.
 
     Further OPTIONS go to the training of the heads; python -m farthing_models.train_classifier --help names them.
     """
-    for name, further in (("train_classifier", options), ("judge_training", ())):
+    for name, folder, further in (("train_classifier", "heads", options), ("judge_training", "judge", ())):
         command = _of_models(name)
-        click.echo(f"{name}: {(command.__doc__ or '').splitlines()[0]}")
-        if code := command.main(["--data", str(data), *further]):
+        place = out / folder if out is not None else Path(command.SHIPPED)
+        click.echo(f"{folder}: training; the figures are of what was held out")
+        if code := command.main(["--data", str(data), "--out", str(place), *further]):
             raise SystemExit(code)
+        click.echo(f"{folder}: wrote {place}")
 
 
 def classifier_line(info: pb.GetModelInfoResponse) -> str:
