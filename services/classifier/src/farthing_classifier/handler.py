@@ -8,11 +8,13 @@ from farthing.classifier.v1 import classifier_service_pb2 as pb
 from farthing.classifier.v1.classifier_service_pb2_grpc import ClassifierServiceServicer
 from farthing.type.v1 import model_pb2
 from farthing_classifier.app.analyzing import Analyzer
+from farthing_classifier.app.judging import Answered, AnswerJudge, Verdict
 from farthing_classifier.domain.analysis import Analysis, Flags, Stage, Task
 from farthing_classifier.domain.drift import Drift
+from farthing_classifier.domain.judging.examination import Finding, Finish
 from farthing_classifier.domain.prompt import Message, Role
 from farthing_classifier.domain.tiers import Outlook, Tier
-from farthing_kit.errors import InvalidArgument, Unavailable
+from farthing_kit.errors import InvalidArgument
 
 NAME: Final = "farthing.classifier.v1.ClassifierService"
 
@@ -31,21 +33,26 @@ _FLAGS: Final = {
     Flags.ADDRESSES_ROUTER: pb.ANALYSIS_FLAG_ADDRESSES_ROUTER,
 }
 _STAGES: Final = {Stage.LEXICAL: pb.ANALYSIS_STAGE_LEXICAL, Stage.ENCODER: pb.ANALYSIS_STAGE_ENCODER}
+_FINISHES: Final = {model_pb2.FinishReason.Value(f"FINISH_REASON_{finish.name}"): finish for finish in Finish}
+_FINDINGS: Final = {finding: pb.AnswerFinding.Value(f"ANSWER_FINDING_{finding.name}") for finding in Finding}
+_TASK_OF: Final = {number: task for task, number in _TASKS.items()}
 _TIERS: Final = {tier: model_pb2.Tier.Value(f"TIER_{tier.name}") for tier in Tier}
 
 
 class ClassifierHandler(ClassifierServiceServicer):
     """Validate, translate, call the use case, translate back."""
 
-    def __init__(self, analyzer: Analyzer) -> None:
+    def __init__(self, analyzer: Analyzer, judge: AnswerJudge) -> None:
         self._analyzer = analyzer
+        self._judge = judge
 
     async def Analyze(self, request: pb.AnalyzeRequest, context: Any) -> pb.AnalyzeResponse:
         messages = [_message(index, message) for index, message in enumerate(request.messages)]
         return _response(await self._analyzer.analyze(messages, embedding=not request.omit_embedding))
 
     async def Judge(self, request: pb.JudgeRequest, context: Any) -> pb.JudgeResponse:
-        raise Unavailable("no judge is loaded")
+        messages = [_message(index, message) for index, message in enumerate(request.messages)]
+        return _verdict(await self._judge.judge(_answered(request, messages)))
 
     async def GetModelInfo(self, request: pb.GetModelInfoRequest, context: Any) -> pb.GetModelInfoResponse:
         model = self._analyzer.model
@@ -58,6 +65,7 @@ class ClassifierHandler(ClassifierServiceServicer):
             window_tokens=model.encoder.window_tokens,
             execution_provider=model.encoder.execution_provider,
             calibration_version=model.calibration_version,
+            judge_version=self._judge.version,
             drift=_drift(self._analyzer.drift),
         )
 
@@ -66,6 +74,33 @@ def _message(index: int, message: model_pb2.ChatMessage) -> Message:
     if message.role not in _ROLES:
         raise InvalidArgument.field(f"messages[{index}].role", "must be SYSTEM, USER or ASSISTANT")
     return Message(_ROLES[message.role], message.content)
+
+
+def _answered(request: pb.JudgeRequest, messages: list[Message]) -> Answered:
+    """What a newer client names and this service does not know counts as not named."""
+    return Answered(
+        messages,
+        request.answer,
+        _FINISHES.get(request.finish_reason, Finish.UNSPECIFIED),
+        _TASK_OF.get(request.task, Task.UNSPECIFIED),
+        _share("prior_success", request.prior_success) if request.HasField("prior_success") else None,
+        request.mean_token_logprob if request.HasField("mean_token_logprob") else None,
+        request.reference_answer,
+    )
+
+
+def _share(field: str, value: float) -> float:
+    if not 0.0 <= value <= 1.0:
+        raise InvalidArgument.field(field, "must be from 0 to 1")
+    return value
+
+
+def _verdict(verdict: Verdict) -> pb.JudgeResponse:
+    return pb.JudgeResponse(
+        acceptable=verdict.acceptable,
+        findings=[_FINDINGS[finding] for finding in verdict.findings],
+        model_version=verdict.model_version,
+    )
 
 
 def _response(analysis: Analysis) -> pb.AnalyzeResponse:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from farthing.classifier.v1.classifier_service_pb2_grpc import add_ClassifierServiceServicer_to_server
 from farthing_classifier.adapters import calibration_file, old_heads
+from farthing_classifier.adapters.judge_observer import TelemetryJudgeObserver
 from farthing_classifier.adapters.model_files import ModelFilesError
 from farthing_classifier.adapters.observer import TelemetryObserver
 from farthing_classifier.adapters.onnx_encoder import OnnxEncoder
 from farthing_classifier.adapters.onnx_heads import SHIPPED, OnnxHeads
+from farthing_classifier.adapters.onnx_judge import OnnxJudge
 from farthing_classifier.app.analyzing import Analyzer, ModelMismatch
+from farthing_classifier.app.judging import AnswerJudge
 from farthing_classifier.config import ClassifierSettings
 from farthing_classifier.domain.calibration import Calibration
 from farthing_classifier.domain.drift import Window
@@ -22,12 +25,14 @@ async def build(process: Process[ClassifierSettings]) -> None:
     """Everything, from the model files to the server."""
     try:
         analyzer = _analyzer(process)
+        judge = _judge(process)
     except (ModelFilesError, ModelMismatch) as error:
         raise ServerError(str(error)) from None
     process.on_close(analyzer.close)
+    process.on_close(judge.close)
     await analyzer.warm_up()
     process.log.info("models loaded", version=analyzer.model.version, backend=analyzer.model.encoder.execution_provider)
-    process.serve(Service(NAME, add_ClassifierServiceServicer_to_server, ClassifierHandler(analyzer)))
+    process.serve(Service(NAME, add_ClassifierServiceServicer_to_server, ClassifierHandler(analyzer, judge)))
 
 
 def _analyzer(process: Process[ClassifierSettings]) -> Analyzer:
@@ -53,6 +58,15 @@ def _analyzer(process: Process[ClassifierSettings]) -> Analyzer:
             min_prompts=settings.drift_min_prompts,
             limit=settings.drift_limit,
         ),
+    )
+
+
+def _judge(process: Process[ClassifierSettings]) -> AnswerJudge:
+    return AnswerJudge(
+        OnnxJudge.load(),
+        TelemetryJudgeObserver(process.telemetry),
+        workers=process.settings.workers,
+        max_waiting=process.settings.max_waiting,
     )
 
 

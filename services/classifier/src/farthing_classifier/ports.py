@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from farthing_classifier.domain.analysis import Analysis, Limits, Scores
 from farthing_classifier.domain.drift import Drift, Reference
+from farthing_classifier.domain.judging.examination import Examination, Finding
 
 Vector = npt.NDArray[np.float32]
 
@@ -109,4 +110,29 @@ class Observer(Protocol):
 
     def passed(self, prompts: int) -> None:
         """A worker took so many prompts at once."""
+        ...
+
+
+class Judge(Protocol):
+    """Weighs what was found in an answer. Called from worker threads, from several at once."""
+
+    @property
+    def version(self) -> str:
+        """Which judge this is: thresholds are bound to it."""
+        ...
+
+    def weigh(self, examination: Examination, prior_success: float | None) -> float:
+        """The probability that the answer is acceptable; without a prior, from the judge's own."""
+        ...
+
+
+class JudgeObserver(Protocol):
+    """Told about every verdict, on the event loop."""
+
+    def examining(self) -> AbstractContextManager[None]:
+        """Around one verdict, its wait for a worker included."""
+        ...
+
+    def examined(self, findings: Sequence[Finding]) -> None:
+        """What was found, while `examining` is open."""
         ...

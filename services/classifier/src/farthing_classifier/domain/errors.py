@@ -30,3 +30,15 @@ class TooManyWaiting(FarthingError):
             metadata={"in_flight": str(waiting), "limit": str(limit)},
             retry_after_s=RETRY_AFTER_S,
         )
+
+
+class AnswerTooLarge(FarthingError):
+    """An answer, or its reference, is longer than one that can be examined."""
+
+    reason = ErrorReason.ERROR_REASON_PROMPT_TOO_LARGE
+
+    def __init__(self, size: int, limit: int) -> None:
+        super().__init__(
+            f"the answer has more than {limit} bytes; answers as long as that are not examined",
+            metadata={"limit_bytes": str(limit), "actual_bytes": str(size)},
+        )
