@@ -10,7 +10,7 @@ from click.testing import CliRunner
 from farthing.classifier.v1 import classifier_service_pb2 as classifier_pb
 from farthing.gateway.v1 import outcome_service_pb2 as pb
 from farthing.type.v1 import model_pb2
-from farthing_cli import outcomes
+from farthing_cli import heads, outcomes
 from farthing_cli.errors import CliError
 from farthing_cli.main import main
 from farthing_cli.models import classifier_line
@@ -93,18 +93,18 @@ def test_a_package_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch, tmp
         assert "farthing-models" in done.output
 
 
-@pytest.mark.parametrize(("heads", "used"), [(None, True), ("heads-of-old", False)])
+@pytest.mark.parametrize(("owner", "used"), [(None, True), ("heads-of-old", False)])
 def test_a_mesh_starts_with_the_calibration_that_belongs_to_its_heads(
-    tmp_path: Path, heads: str | None, used: bool, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, owner: str | None, used: bool, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = StateFolder(tmp_path / ".farthing")
     folder.prepare()
-    shipped = json.loads(children.SHIPPED_HEADS.read_text())["version"]
-    folder.calibration_file.write_text(json.dumps({"version": "traffic", "heads": heads or shipped}))
+    folder.calibration_file.write_text(json.dumps({"version": "traffic", "heads": owner or heads.version()}))
     mesh = children.LocalMesh(UpOptions(folder.path, dict.fromkeys(SERVERS + SERVICES, 0), ("echo",)), folder)
     settings = mesh._settings("classifier", "classifier")
     assert ("FARTHING_CLASSIFIER_CALIBRATION_FILE" in settings) is used
     assert ("belongs to the heads" in capsys.readouterr().err) is not used
+    assert heads.calibration(folder) == (folder.calibration_file if used else heads.SHIPPED / "calibration.json")
 
 
 def test_training_runs_both_parts_and_says_where_it_wrote(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

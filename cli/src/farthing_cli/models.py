@@ -10,7 +10,7 @@ import click
 
 from farthing.classifier.v1 import classifier_service_pb2 as pb
 from farthing.classifier.v1 import classifier_service_pb2_grpc as pb_grpc
-from farthing_cli import ask, outcomes
+from farthing_cli import ask, heads, outcomes
 from farthing_cli.console import console
 from farthing_cli.errors import CliError, complete
 from farthing_cli.mesh import Mesh, find
@@ -47,6 +47,11 @@ def models(context: click.Context, org: str | None) -> None:
     help="The file to write; else calibration.json of --state, which the next `farthing up` uses.",
 )
 @click.option(
+    "--calibration",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="The calibration in use; else that of --state, or the one beside the heads.",
+)
+@click.option(
     "--min-outcomes",
     type=click.IntRange(2),
     default=50,
@@ -57,7 +62,14 @@ def models(context: click.Context, org: str | None) -> None:
 @click.option("--json", "as_json", is_flag=True, help="One JSON object instead of text.")
 @click.pass_obj
 def recalibrate(
-    state: Path, file: Path | None, since: str | None, out: Path | None, min_outcomes: int, force: bool, as_json: bool
+    state: Path,
+    file: Path | None,
+    since: str | None,
+    out: Path | None,
+    calibration: Path | None,
+    min_outcomes: int,
+    force: bool,
+    as_json: bool,
 ) -> None:
     """Fit the classifier's probabilities on what callers said about answers.
 
@@ -71,7 +83,7 @@ def recalibrate(
     if out is None:
         mesh.state.prepare()
         out = mesh.state.calibration_file
-    words += ["--out", str(out), *_present(mesh, command)]
+    words += ["--out", str(out), "--calibration", str(calibration or heads.calibration(mesh.state))]
     with tempfile.TemporaryDirectory() as folder:
         code = command.main([*words, "--outcomes", str(file or _collected(mesh, Path(folder), since))])
     if code != 0:
@@ -134,14 +146,6 @@ def _collected(mesh: Mesh, folder: Path, since: str | None) -> Path:
 
 def _since(since: str | None) -> Sequence[str]:
     return ["--since", outcomes.moment(since).isoformat()] if since else []
-
-
-def _present(mesh: Mesh, command: Any) -> Sequence[str]:
-    """The calibration in use: what an earlier recalibration wrote, while it belongs to the heads that are shipped."""
-    file = mesh.state.calibration_file
-    if file.exists() and command.belongs_to_shipped(file):
-        return ["--calibration", str(file)]
-    return []
 
 
 def _of_models(name: str) -> Any:

@@ -52,14 +52,6 @@ def read(path: Path) -> Calibration:
         raise CalibrationError(f"{path} is no calibration") from None
 
 
-def belongs_to_shipped(path: Path) -> bool:
-    """Whether a calibration was made for the heads that are shipped; False for what cannot be read."""
-    try:
-        return read(path).heads == read(SHIPPED).heads
-    except CalibrationError:
-        return False
-
-
 def _write(path: Path, content: dict[str, Any]) -> None:
     """The whole file or nothing of it."""
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,12 +1,10 @@
 """The processes of a mesh on this machine: which there are, what each needs, and with which settings it starts."""
 
 import asyncio
-import json
 import os
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -14,6 +12,7 @@ import click
 import grpc
 from grpc_health.v1 import health_pb2
 
+from farthing_cli import heads
 from farthing_cli.state import StateFolder, write_private
 from farthing_cli.up.options import LOOPBACK, SERVERS, SERVICES, UpOptions, choose_port
 from farthing_cli.up.supervisor import Child, Part, Start
@@ -26,7 +25,6 @@ from farthing_kit.local.triton import Triton
 from farthing_kit.local.wheels import config_dir
 
 READY_TIMEOUT_S = 60.0
-SHIPPED_HEADS = Path(str(files("farthing_classifier"))) / "heads" / "heads.json"
 HEALTH_TIMEOUT_S = 1.0
 POLL_S = 0.1
 
@@ -155,13 +153,13 @@ class LocalMesh:
         }
 
     def _calibration(self) -> dict[str, str]:
-        """The calibration that traffic has taught, if there is one; not that of heads that were shipped before, which
-        the classifier would refuse."""
+        """The calibration that traffic has taught, if there is one; not that of earlier heads, which the classifier
+        would refuse."""
         file = self._folder.calibration_file
         if not file.exists():
             return {}
-        if (mine := _field(file, "heads")) != (shipped := _field(SHIPPED_HEADS, "version")):
-            click.echo(f"farthing: {file} belongs to the heads {mine}, but {shipped} are shipped: not used", err=True)
+        if (mine := heads.owner(file)) != (loaded := heads.version()):
+            click.echo(f"farthing: {file} belongs to the heads {mine}, not to {loaded}: it is not used", err=True)
             return {}
         return {"FARTHING_CLASSIFIER_CALIBRATION_FILE": str(file)}
 
@@ -172,14 +170,6 @@ class LocalMesh:
     def _make_triton(self, options: UpOptions) -> Triton:
         log, port = self._folder.log_file("triton"), self._ports["triton"]
         return Triton(options.models, log=log, grpc_port=port, otlp_http=self._collector.http_address)
-
-
-def _field(file: Path, name: str) -> str:
-    """A field of a JSON file; "unknown" where there is none."""
-    try:
-        return str(json.loads(file.read_text("utf-8"))[name])
-    except (OSError, ValueError, LookupError, TypeError):
-        return "unknown"
 
 
 def serving(address: str) -> Probe:
