@@ -460,6 +460,18 @@ class TestTheCallerLeaves:
         assert mesh.scheduler.stopped == 1
 
 
+async def test_a_retry_after_a_first_call_was_charged_is_booked_under_the_same_id(mesh: Mesh) -> None:
+    mesh.judge.gate.clear()
+    asking = asyncio.ensure_future(mesh.ask(ask(idempotency_key="k1")))
+    while not mesh.judge.asked:  # noqa: ASYNC110 - until the judge reads
+        await asyncio.sleep(0)
+    asking.cancel()
+    await asyncio.wait({asking})
+    mesh.judge.gate.set()
+    again = await mesh.ask(ask(idempotency_key="k1"))
+    assert ids(mesh) == [(again.decision.request_id, "small")] * 2
+
+
 @pytest.mark.parametrize(
     "routing",
     [

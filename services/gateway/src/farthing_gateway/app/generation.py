@@ -90,9 +90,10 @@ class Call:
                     if self.finished is not None:
                         return
         except FarthingError as error:
-            self._worker_lost = error.reason == WorkerLost.reason
+            if error.reason == WorkerLost.reason:
+                self._lose_worker()
             raise
-        self._worker_lost = True
+        self._lose_worker()
         raise worker_lost()
 
     async def to_the_end(self) -> None:
@@ -119,8 +120,16 @@ class Call:
         """The finished call as the caller hears of it."""
         assert self.finished is not None
         model = self.work.model
-        request_id = self.work.request.context.request_id
-        return ModelCall(request_id, model.name, model.tier, self.finished.usage, self.costs.cost, self.verdict)
+        return ModelCall(self._id, model.name, model.tier, self.finished.usage, self.costs.cost, self.verdict)
+
+    def _lose_worker(self) -> None:
+        """Nothing of it is booked."""
+        self._worker_lost = True
+        self.work.request.charged.discard(self._id)
+
+    @property
+    def _id(self) -> str:
+        return self.work.request.context.request_id
 
     async def _next(self, progress: AsyncGenerator[Progress]) -> Progress | None:
         with use_context(self.work.request.context):
@@ -134,8 +143,10 @@ class Call:
                 if self.first_token_s is None:
                     self.first_token_s = self._calls.clock.monotonic() - self.work.request.arrived_s
                 self._texts.append(step.text)
+                self.work.request.charged.add(self._id)
             case Finished():
                 self.finished = step
+                self.work.request.charged.add(self._id)
                 # The usage event is the worker's, which saw the tokens; it settles the reservation.
                 self._calls.admissions.finished(self.admitted, self.costs.cost)
 

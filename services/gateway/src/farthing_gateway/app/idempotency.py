@@ -66,7 +66,8 @@ class Idempotency:
             claim_state = State.FAILED
             raise
         finally:
-            claim.state = claim_state
+            # A cascade may have been charged before its caller heard a word.
+            claim.state = State.BROKEN_OFF if claim_state is State.FAILED and request.charged else claim_state
 
 
 def _state_after(event: Event, before: State) -> State:

@@ -15,7 +15,8 @@ from farthing_kit.context import RequestContext
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What every step needs to know. `degradations` grows on the way, until the decision is told."""
+    """What every step needs to know. `degradations` grows on the way, until the decision is told; `charged` has the ids
+    of the calls of models whose tokens are booked, also those that the caller has not heard of."""
 
     context: RequestContext
     policy: Policy
@@ -26,6 +27,7 @@ class Request:
     reservation_id: str
     arrived_s: float
     degradations: list[Degradation] = field(default_factory=list)
+    charged: set[str] = field(default_factory=set)
 
     @property
     def org(self) -> str:
