@@ -21,16 +21,17 @@ PRICE_SHARES = (0.01, 0.05, 0.10, 0.20)
 
 NOTES = """\
 915 questions, answers of Mixtral-8x7B and GPT-4. Judges are fitted with the function that ships
-(farthing_models.judge_training.fit), each on four of five folds, and score the fifth. Answers are read as they are served:
-no expected answer, no finish reason, no log-probabilities; the prior is the training folds' share of right answers.
-gsm8k_cascade_apgr: the recovered share of the gap between always-small and always-large, averaged over the share s of
-questions that go to the large model, 0 to 1 at full resolution (RouteLLM's definition, as in the pilot). The small call is
-made for every question, so at s the cascade costs small + s * large. gsm8k_cascade_apgr_paid_R charges that call, R being
-its price as a share of a large call's: averaged over total cost, from 0 to one large call a question; below R nothing is
-recovered, and one large call a question buys s = 1 - R. *_mended_labels: "$57.00" where 57 was expected counts as right,
-as it does in training; the data count it as wrong. Features were chosen while looking at cross-validated figures of the
-same questions: expect new ones to be a little worse. Intervals: 95 %, questions drawn again, fits kept;
-gsm8k_cascade_folds_*: least and greatest of ten other splits into folds. random: mean of 100 orders."""
+(farthing_models.judge_training.fit), each on four of five folds, and score the fifth. Answers are read as they are
+served: no expected answer, no finish reason, no log-probabilities; the prior is the training folds' share of right
+answers. gsm8k_cascade_apgr: the recovered share of the gap between always-small and always-large, averaged over the
+share s of questions that go to the large model, 0 to 1 at full resolution (RouteLLM's definition, as in the pilot).
+The small call is made for every question, so at s the cascade costs small + s * large. gsm8k_cascade_apgr_paid_R
+charges that call, R being its price as a share of a large call's: averaged over total cost, from 0 to one large
+call a question; below R nothing is recovered, and one large call a question buys s = 1 - R. *_mended_labels:
+"$57.00" where 57 was expected counts as right, as it does in training; the data count it as wrong. Features were
+chosen while looking at cross-validated figures of the same questions: expect new ones to be a little worse.
+Intervals: 95 %, questions drawn again, fits kept; gsm8k_cascade_folds_*: least and greatest of ten other splits
+into folds. random: mean of 100 orders."""
 
 
 def run(arguments: argparse.Namespace) -> dict[str, Figure]:
@@ -97,7 +98,7 @@ def _plain_apgr(problems: Problems, held_out: Matrix) -> float:
 def _paid(problems: Problems, held_out: Matrix, seed: int) -> dict[str, Figure]:
     """The same area over the total cost, the small call paid for."""
     return {
-        f"gsm8k_cascade_apgr_paid_{price:.2f}": bootstrap.interval(
+        f"gsm8k_cascade_apgr_paid_{price:.2f}": bootstrap.redrawn(
             _area_over_cost(problems, held_out, price)(np.ones(len(held_out))),
             _area_over_cost(problems, held_out, price),
             len(held_out),
