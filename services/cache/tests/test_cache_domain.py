@@ -69,6 +69,6 @@ def test_equal_requests_of_two_tenants_or_two_meshes_share_no_part_of_a_name() -
 def test_all_names_of_a_tenant_share_one_hash_tag() -> None:
     names = KeyNames(b"secret")
     tag = names.partition(ACME)
-    assert names.epoch(ACME).startswith(tag)
-    assert names.invalidation(ACME, "k").startswith(tag)
+    assert names.state(ACME).startswith(tag)
+    assert names.done(ACME, "k").startswith(tag)
     assert tag.count("{") == tag.count("}") == 1

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -10,9 +11,13 @@ import pytest
 from redis.asyncio import Redis
 
 from farthing_cache.adapters.keys import KeyNames
-from farthing_cache.adapters.redis_store import RedisStore, connect
-from farthing_cache.domain.answer import Answer, CacheKey, Org
+from farthing_cache.adapters.redis.answers import RedisAnswers
+from farthing_cache.adapters.redis.client import RedisClient, connect
+from farthing_cache.domain.admission import Verdict
+from farthing_cache.domain.answer import Answer, CacheKey, Entry, Epoch, Extent, Offer, Org, Wanted
 from farthing_cache.domain.breaker import Breaker
+from farthing_cache.domain.refresh import EarlyRefresh
+from farthing_cache.ports import Claiming
 from farthing_kit.clock import SystemClock
 from farthing_kit.errors import StoreUnavailable
 from farthing_kit.testing.proxy import FaultProxy, Toxics
@@ -25,10 +30,43 @@ ANSWER = Answer("a canary text", TokenUsage(7, output=3), 1, "small", "INT4", da
 NAMES = KeyNames(b"a secret")
 
 
-def make(url: str, timeout_s: float = 1.0, **options: Any) -> RedisStore:
+class Store:
+    """The store of answers over a client of its own."""
+
+    def __init__(self, client: RedisClient, refresh: EarlyRefresh) -> None:
+        self.client = client
+        self.answers = RedisAnswers(
+            client,
+            NAMES,
+            longest_life=timedelta(days=1),
+            lease_time_to_live=timedelta(seconds=3),
+            max_leaders=3,
+            refresh=refresh,
+        )
+
+    async def __aenter__(self) -> "Store":
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        await self.client.__aexit__()
+
+    async def find(self, org: Org, key: CacheKey) -> tuple[Epoch, Entry | None]:
+        found = await self.answers.find(org, key, Wanted())
+        return found.epoch, found.entry
+
+    async def keep(
+        self, org: Org, key: CacheKey, answer: Answer, epoch: Epoch, life: timedelta, **more: Any
+    ) -> Verdict:
+        return (await self.answers.keep(org, key, Offer(answer, life, **more), epoch))[0]
+
+    async def measure(self) -> bool:
+        return await self.client.measure()
+
+
+def make(url: str, timeout_s: float = 1.0, *, hot_hits: int = 0, **options: Any) -> Store:
     redis = connect(url, timeout_s=timeout_s, max_connections=4)
     options.setdefault("breaker", Breaker(3, 60.0))
-    return RedisStore(redis, NAMES, clock=SystemClock(), timeout_s=timeout_s, **options)
+    return Store(RedisClient(redis, clock=SystemClock(), timeout_s=timeout_s, **options), EarlyRefresh(hot_hits, 1.0))
 
 
 @pytest.fixture
@@ -41,7 +79,7 @@ async def test_a_lost_epoch_never_brings_old_answers_back(redis_url: str, raw: R
     async with make(redis_url) as store:
         epoch, _ = await store.find(ACME, KEY)
         await store.keep(ACME, KEY, ANSWER, epoch, MINUTE)
-        await raw.delete(NAMES.epoch(ACME))
+        await raw.delete(NAMES.state(ACME))
         later, entry = await store.find(ACME, KEY)
         assert entry is None
         assert later > epoch
@@ -50,28 +88,37 @@ async def test_a_lost_epoch_never_brings_old_answers_back(redis_url: str, raw: R
 async def test_a_value_that_is_no_answer_is_a_miss(redis_url: str, raw: Redis) -> None:
     async with make(redis_url) as store:
         epoch, _ = await store.find(ACME, KEY)
-        await raw.set(f"{NAMES.partition(ACME)}:{epoch}:{NAMES.entry_suffix(ACME, KEY)}", b"\xff\xff\xff", px=60_000)
+        await store.keep(ACME, KEY, ANSWER, epoch, MINUTE)
+        await raw.hset(f"{NAMES.partition(ACME)}:{epoch}:{NAMES.entry_suffix(ACME, KEY)}", "a", b"\xff\xff\xff")
         assert (await store.find(ACME, KEY))[1] is None
+
+
+async def test_a_value_of_another_type_is_a_miss_and_written_over(redis_url: str, raw: Redis) -> None:
+    async with make(redis_url) as store:
+        epoch, _ = await store.find(ACME, KEY)
+        await raw.set(f"{NAMES.partition(ACME)}:{epoch}:{NAMES.entry_suffix(ACME, KEY)}", b"text", px=60_000)
+        assert (await store.find(ACME, KEY))[1] is None
+        assert await store.keep(ACME, KEY, ANSWER, epoch, MINUTE) is Verdict.KEPT
 
 
 async def test_nothing_in_redis_names_the_tenant_and_every_entry_expires(redis_url: str, raw: Redis) -> None:
     async with make(redis_url) as store:
         epoch, _ = await store.find(ACME, KEY)
         await store.keep(ACME, KEY, ANSWER, epoch, MINUTE)
-        await store.forget(ACME, "canary-key")
+        await store.answers.forget(ACME, Extent(tags=("canary",)), "canary-key")
         names = [name async for name in raw.scan_iter()]
-        assert len(names) == 3
+        assert len(names) == 4
         for name in names:
             assert b"acme" not in name
             assert b"canary" not in name
-            assert name.endswith(b":epoch") or 0 < await raw.pttl(name) <= 24 * 3600 * 1000
+            assert name.endswith(b":state") or 0 < await raw.pttl(name) <= 24 * 3600 * 1000
 
 
 async def test_a_full_redis_stores_nothing_and_still_answers(redis_url: str, raw: Redis) -> None:
     async with make(redis_url, memory_share=0.0) as store:
         epoch, _ = await store.find(ACME, KEY)
         assert await store.measure()
-        assert not await store.keep(ACME, KEY, ANSWER, epoch, MINUTE)
+        assert await store.keep(ACME, KEY, ANSWER, epoch, MINUTE) is Verdict.NO_ROOM
         assert (await store.find(ACME, KEY))[0] == epoch
 
 
@@ -85,7 +132,7 @@ async def test_a_redis_that_refuses_writes_does_not_open_the_breaker(redis_url: 
                 await store.keep(ACME, KEY, ANSWER, epoch, MINUTE)
         finally:
             await raw.config_set("maxmemory", limit)
-        assert await store.keep(ACME, KEY, ANSWER, epoch, MINUTE)
+        assert await store.keep(ACME, KEY, ANSWER, epoch, MINUTE) is Verdict.KEPT
 
 
 async def test_a_redis_that_hangs_costs_one_timeout_and_then_nothing(redis_url: str) -> None:
@@ -137,7 +184,8 @@ async def test_a_password_is_shown_to_redis(redis_url: str, raw: Redis) -> None:
     await raw.config_set("requirepass", "a-password")
     try:
         redis = connect(redis_url, timeout_s=1.0, max_connections=1, password="a-password")
-        async with RedisStore(redis, NAMES, clock=SystemClock(), breaker=Breaker(3, 60.0), timeout_s=1.0) as store:
+        client = RedisClient(redis, clock=SystemClock(), breaker=Breaker(3, 60.0), timeout_s=1.0)
+        async with Store(client, EarlyRefresh(0, 1.0)) as store:
             assert (await store.find(ACME, KEY))[1] is None
         async with make(redis_url) as stranger:
             with pytest.raises(StoreUnavailable):
@@ -152,3 +200,61 @@ async def test_an_error_of_the_store_quotes_nothing(redis_url: str) -> None:
             await store.find(ACME, KEY)
         assert "127.0.0.1" not in error.value.message
         assert error.value.__cause__ is None
+
+
+async def test_a_full_cache_makes_room_by_what_avoids_least_per_byte(redis_url: str) -> None:
+    keys = [CacheKey(b"c" * 32, bytes([number]) * 32) for number in range(4)]
+    async with make(redis_url, memory_share=0.0) as store:
+        epoch, _ = await store.find(ACME, KEY)
+        for number, key in enumerate(keys[:3]):
+            await store.keep(ACME, key, ANSWER, epoch, MINUTE, cost_nano_usd=1000 * (number + 1))
+        for _ in range(5):
+            assert (await store.find(ACME, keys[0]))[1] is not None
+        assert await store.measure()
+        assert await store.keep(ACME, keys[3], ANSWER, epoch, MINUTE, cost_nano_usd=10) is Verdict.NO_ROOM
+        assert await store.keep(ACME, keys[3], ANSWER, epoch, MINUTE, cost_nano_usd=2500) is Verdict.KEPT
+        kept = [(await store.find(ACME, key))[1] is not None for key in keys]
+        assert kept == [True, False, True, True]
+
+
+async def test_a_full_redis_serves_hits_though_it_counts_none(redis_url: str, raw: Redis) -> None:
+    async with make(redis_url) as store:
+        epoch, _ = await store.find(ACME, KEY)
+        await store.keep(ACME, KEY, ANSWER, epoch, MINUTE)
+        limit = (await raw.config_get("maxmemory"))["maxmemory"] or "0"
+        await raw.config_set("maxmemory", 1)
+        try:
+            assert (await store.find(ACME, KEY))[1] is not None
+            missed = await store.answers.find(ACME, CacheKey(b"c" * 32, b"x" * 32), Wanted(), Claiming(b"t", 0.0))
+            assert (missed.entry, missed.claim) == (None, None)
+        finally:
+            await raw.config_set("maxmemory", limit)
+
+
+async def test_a_hot_answer_is_renewed_by_one_caller_before_it_ends(redis_url: str) -> None:
+    async with make(redis_url, hot_hits=2) as store:
+        epoch, _ = await store.find(ACME, KEY)
+        await store.keep(ACME, KEY, ANSWER, epoch, MINUTE, took=timedelta(seconds=30))
+        early = Claiming(b"one", 3.0)
+        assert (await store.answers.find(ACME, KEY, Wanted(), early)).claim is None  # not hot yet
+        assert (await store.answers.find(ACME, KEY, Wanted(), Claiming(b"one", 0.5))).claim is None  # not near its end
+        first = await store.answers.find(ACME, KEY, Wanted(), early)
+        second = await store.answers.find(ACME, KEY, Wanted(), Claiming(b"two", 3.0))
+        assert first.entry is not None
+        assert first.claim is not None
+        assert first.claim.lease is not None
+        assert second.entry is not None
+        assert second.claim is not None
+        assert second.claim.lease is None
+
+
+async def test_clock_skew_of_a_replica_changes_no_life_and_no_age(redis_url: str) -> None:
+    """Lives and ages are of Redis's clock: what a replica's clock says plays no part after storing."""
+    async with make(redis_url) as store:
+        epoch, _ = await store.find(ACME, KEY)
+        ahead = replace(ANSWER, created_at=datetime(2099, 1, 1, tzinfo=UTC))
+        await store.keep(ACME, KEY, ahead, epoch, MINUTE)
+        _, entry = await store.find(ACME, KEY)
+        assert entry is not None
+        assert entry.age < timedelta(seconds=30)
+        assert entry.time_to_live <= MINUTE

@@ -37,3 +37,34 @@ class CacheSettings(ServiceSettings):
     jitter: float = setting(
         0.1, doc="share of its life by which an entry may end early, so that few end at once", min=0.0, max=0.9
     )
+    lease: timedelta = setting(
+        timedelta(seconds=3), doc="how long a leader may be silent before a follower takes over its answer"
+    )
+    lease_grace: timedelta = setting(
+        timedelta(seconds=2), doc="how long a finished answer may still be followed, until it is kept"
+    )
+    max_leaders: int = setting(3, doc="leaders of one answer that may be lost before followers generate alone", min=1)
+    follow_pace_ms: int = setting(20, doc="how often an answer that is followed is read", min=1, max=1000)
+    refresh_hits: int = setting(
+        5, doc="hits from which an answer is made anew shortly before it ends; 0 for never", min=0
+    )
+    refresh_beta: float = setting(1.0, doc="how eagerly: multiples of the time that making it took", min=0.0)
+    vector_memory_bytes: int = setting(
+        256 * 1024 * 1024, doc="memory for vectors of hot partitions; the least valuable go", min=1024
+    )
+    graph_from: int = setting(8192, doc="vectors of a partition from which a graph is searched instead of all", min=1)
+    similarity_floor: float = setting(
+        0.7, doc="cosine below which no request is a candidate; no caller can lower it", min=0.0, max=1.0
+    )
+    candidates: int = setting(5, doc="nearest requests that are verified", min=1, max=64)
+    verifier_timeout_ms: int = setting(10, doc="how long verifying may take; longer is a miss", min=1)
+    max_error_share: float = setting(
+        0.1, doc="the largest share of wrong answers that a policy may ask for", min=0.0, max=0.5
+    )
+    compare_share: float = setting(
+        0.05, doc="share of near misses that are compared with a fresh answer for evidence", min=0.0, max=1.0
+    )
+    evidence_pace_ms: int = setting(500, doc="how often evidence is shared between replicas", min=10)
+    text_limit_chars: int = setting(8192, doc="longest text whose meaning is looked up; longer is exact only", min=1)
+    log_pace_ms: int = setting(1000, doc="how often recorded look-ups are written", min=10)
+    log_entries: int = setting(20_000, doc="writes of recorded look-ups that are kept for each organisation", min=1)

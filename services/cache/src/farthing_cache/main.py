@@ -4,18 +4,39 @@ from __future__ import annotations
 
 import random
 import sys
+from dataclasses import dataclass
+from functools import partial
 
 from farthing.cache.v1.cache_service_pb2_grpc import add_CacheServiceServicer_to_server
 from farthing_cache.adapters.announcer import NatsAnnouncer
+from farthing_cache.adapters.hearing import hear
 from farthing_cache.adapters.keys import KeyNames
 from farthing_cache.adapters.meter import PrometheusMeter
-from farthing_cache.adapters.redis_store import RedisStore, connect
+from farthing_cache.adapters.no_verifier import NoVerifier
+from farthing_cache.adapters.onnx_verifier import OnnxVerifier
+from farthing_cache.adapters.redis.answers import RedisAnswers
+from farthing_cache.adapters.redis.client import RedisClient, connect
+from farthing_cache.adapters.redis.evidence import RedisEvidence
+from farthing_cache.adapters.redis.flights import RedisFlights
+from farthing_cache.adapters.redis.hitlog import RedisLog
+from farthing_cache.adapters.redis.neighbours import RedisNeighbours
+from farthing_cache.adapters.vectors import Vectors
 from farthing_cache.adapters.watch import watch
-from farthing_cache.app import AnswerCache
+from farthing_cache.app.analysis import Analyst
+from farthing_cache.app.answers import AnswerCache
+from farthing_cache.app.evidence import Evidence
+from farthing_cache.app.flights import Flights
+from farthing_cache.app.neighbourhood import Neighbourhood
+from farthing_cache.app.recorder import Recorder
+from farthing_cache.app.semantic import Limits, SemanticCache
 from farthing_cache.config import CacheSettings
+from farthing_cache.domain.bound import Promise
 from farthing_cache.domain.breaker import Breaker
+from farthing_cache.domain.errors import VerifierError
 from farthing_cache.domain.lifetime import Lifetime
+from farthing_cache.domain.refresh import EarlyRefresh
 from farthing_cache.handler import CacheHandler
+from farthing_cache.ports import Verifier
 from farthing_kit import nats
 from farthing_kit.lifecycle import Process, run
 from farthing_kit.server import Service
@@ -23,25 +44,60 @@ from farthing_kit.server import Service
 SERVICE = "farthing.cache.v1.CacheService"
 
 
+@dataclass(frozen=True)
+class _Stores:
+    """What all use cases stand on."""
+
+    client: RedisClient
+    names: KeyNames
+    meter: PrometheusMeter
+    recorder: Recorder
+    refresh: EarlyRefresh
+
+
 async def build(process: Process[CacheSettings]) -> None:
     """Redis, NATS, the use cases, the service."""
     settings = process.settings
-    store = await process.enter(_store(process))
+    stores = await _stores(process)
     client = await process.enter(nats.connect(settings.nats_url, name="cache", telemetry=process.telemetry))
-    cache = AnswerCache(
-        store=store,
-        announcer=NatsAnnouncer(client),
-        meter=PrometheusMeter(process.telemetry.metrics),
-        clock=process.clock,
-        lifetime=Lifetime(settings.time_to_live, settings.jitter),
-        entry_limit_bytes=settings.entry_limit_bytes,
-        fraction=random.random,
+    answers = _answers(process, stores, NatsAnnouncer(client))
+    neighbourhood = Neighbourhood(
+        RedisNeighbours(stores.client, stores.names),
+        partial(Vectors, graph_from=settings.graph_from),
+        budget_bytes=settings.vector_memory_bytes,
     )
-    process.start("redis watch", watch(store, process.report, process.clock, settings.watch_pause_ms / 1000))
-    process.serve(Service(SERVICE, add_CacheServiceServicer_to_server, CacheHandler(cache, process.clock)))
+    await hear(client, process.telemetry, neighbourhood.forget)
+    handler = CacheHandler(
+        answers=answers,
+        semantic=_semantic(process, stores, answers, neighbourhood),
+        flights=await process.enter(_flights(process, stores, answers)),
+        neighbourhood=neighbourhood,
+        analyst=Analyst(_log(process, stores), process.clock),
+        clock=process.clock,
+        text_limit_chars=settings.text_limit_chars,
+    )
+    process.start("catch up", neighbourhood.catch_up())
+    process.start("redis watch", watch(stores.client, process.report, process.clock, settings.watch_pause_ms / 1000))
+    process.serve(Service(SERVICE, add_CacheServiceServicer_to_server, handler))
 
 
-def _store(process: Process[CacheSettings]) -> RedisStore:
+async def _stores(process: Process[CacheSettings]) -> _Stores:
+    settings = process.settings
+    client, names = await process.enter(_redis(process)), KeyNames(settings.mesh_secret.reveal())
+    log = RedisLog(client, names, limit_entries=settings.log_entries)
+    recorder = Recorder(log, names, process.clock, pace_s=settings.log_pace_ms / 1000)
+    process.on_close(recorder.write)
+    process.start("recorder", recorder.keep_writing())
+    return _Stores(
+        client,
+        names,
+        PrometheusMeter(process.telemetry.metrics),
+        recorder,
+        EarlyRefresh(settings.refresh_hits, settings.refresh_beta),
+    )
+
+
+def _redis(process: Process[CacheSettings]) -> RedisClient:
     settings = process.settings
     timeout_s = settings.redis_timeout_ms / 1000
     redis = connect(
@@ -50,14 +106,104 @@ def _store(process: Process[CacheSettings]) -> RedisStore:
         max_connections=settings.redis_connections,
         password=settings.redis_password.reveal().decode() if settings.redis_password else None,
     )
-    return RedisStore(
+    return RedisClient(
         redis,
-        KeyNames(settings.mesh_secret.reveal()),
         clock=process.clock,
         breaker=Breaker(settings.breaker_failures, settings.breaker_pause_ms / 1000),
         timeout_s=timeout_s,
         memory_share=settings.memory_share,
     )
+
+
+def _answers(process: Process[CacheSettings], stores: _Stores, announcer: NatsAnnouncer) -> AnswerCache:
+    settings = process.settings
+    return AnswerCache(
+        store=RedisAnswers(
+            stores.client,
+            stores.names,
+            longest_life=settings.time_to_live,
+            lease_time_to_live=settings.lease,
+            max_leaders=settings.max_leaders,
+            refresh=stores.refresh,
+        ),
+        announcer=announcer,
+        meter=stores.meter,
+        lifetime=Lifetime(settings.time_to_live, settings.jitter),
+        refresh=stores.refresh,
+        entry_limit_bytes=settings.entry_limit_bytes,
+        recorder=stores.recorder,
+        fraction=random.random,
+    )
+
+
+def _semantic(
+    process: Process[CacheSettings], stores: _Stores, answers: AnswerCache, neighbourhood: Neighbourhood
+) -> SemanticCache:
+    settings = process.settings
+    evidence = Evidence(
+        RedisEvidence(stores.client, stores.names),
+        Promise(),
+        process.clock,
+        pace_s=settings.evidence_pace_ms / 1000,
+        fraction=random.random,
+    )
+    process.on_close(evidence.write)
+    process.start("evidence", evidence.keep_writing())
+    return SemanticCache(
+        answers=answers,
+        neighbourhood=neighbourhood,
+        store=RedisNeighbours(stores.client, stores.names),
+        evidence=evidence,
+        verifier=_verifier(process),
+        secrets=stores.names,
+        meter=stores.meter,
+        clock=process.clock,
+        limits=_limits(settings),
+        recorder=stores.recorder,
+        fraction=random.random,
+    )
+
+
+def _limits(settings: CacheSettings) -> Limits:
+    return Limits(
+        floor=settings.similarity_floor,
+        candidates=settings.candidates,
+        verifier_s=settings.verifier_timeout_ms / 1000,
+        max_error_share=settings.max_error_share,
+        compare_share=settings.compare_share,
+    )
+
+
+def _verifier(process: Process[CacheSettings]) -> Verifier:
+    try:
+        return OnnxVerifier.load()
+    except VerifierError as error:
+        process.log.error("no request is answered by meaning", cause=str(error))
+        return NoVerifier()
+
+
+def _flights(process: Process[CacheSettings], stores: _Stores, answers: AnswerCache) -> Flights:
+    settings = process.settings
+    store = RedisFlights(
+        stores.client,
+        stores.names,
+        lease_time_to_live=settings.lease,
+        grace=settings.lease_grace,
+        max_leaders=settings.max_leaders,
+        limit_bytes=settings.entry_limit_bytes,
+    )
+    return Flights(
+        store,
+        stores.meter,
+        answers.counts,
+        process.clock,
+        pace_s=settings.follow_pace_ms / 1000,
+        lease_time_to_live=settings.lease,
+    )
+
+
+def _log(process: Process[CacheSettings], stores: _Stores) -> RedisLog:
+    return RedisLog(stores.client, stores.names, limit_entries=process.settings.log_entries)
 
 
 def main() -> int:

@@ -14,9 +14,17 @@ class PrometheusMeter:
         self._lookups = {True: lookups.labels("hit"), False: lookups.labels("miss")}
         self._stores = {True: stores.labels("kept"), False: stores.labels("not_kept")}
         self._errors = lookups.labels("error")
+        self._compared = metrics.counter(MetricName.CACHE_COMPARED, "Look-ups by meaning.", ("result",))
+        self._claims = metrics.counter(MetricName.CACHE_CLAIMS, "Answers that are made once for all.", ("result",))
 
     def looked_up(self, *, hit: bool) -> None:
         self._lookups[hit].inc()
+
+    def compared(self, outcome: str) -> None:
+        self._compared.labels(outcome).inc()
+
+    def claimed(self, outcome: str) -> None:
+        self._claims.labels(outcome).inc()
 
     def stored(self, *, kept: bool) -> None:
         self._stores[kept].inc()

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
-from farthing_cache.adapters.redis_store import RedisStore
+from farthing_cache.adapters.redis.client import RedisClient
 from farthing_kit.clock import Clock
 
 
 async def watch(
-    store: RedisStore, report: Callable[[str, bool], Awaitable[None]], clock: Clock, pause_s: float
+    store: RedisClient, report: Callable[[str, bool], Awaitable[None]], clock: Clock, pause_s: float
 ) -> None:
     """Measure and report until cancelled."""
     while True:

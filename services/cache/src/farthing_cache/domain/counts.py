@@ -14,3 +14,9 @@ class Counts:
     stores: int = 0
     invalidations: int = 0
     store_errors: int = 0
+    semantic_hits: int = 0
+    semantic_misses: int = 0
+    led: int = 0
+    followed: int = 0
+    takeovers: int = 0
+    evictions: int = 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from farthing.type.v1.error_reason_pb2 import ErrorReason
-from farthing_kit.errors import FarthingError, PermissionDenied, StoreUnavailable
+from farthing_kit.errors import FarthingError, NotFound, PermissionDenied, StoreUnavailable
 
 
 class AnswerTooLarge(FarthingError):
@@ -38,9 +38,28 @@ def gateways_not_told() -> StoreUnavailable:
     )
 
 
-def not_your_partition() -> PermissionDenied:
+def not_your_partition(method: str) -> PermissionDenied:
     """The error for a tenant that names another organisation."""
     return PermissionDenied(
         "only an operator may name an organisation; leave `org` empty for your own",
-        metadata={"role": "TENANT", "method": "Invalidate"},
+        metadata={"role": "TENANT", "method": method},
     )
+
+
+def lease_lost() -> NotFound:
+    """The error for who publishes under a lease that is not theirs any more."""
+    return NotFound(
+        "another caller makes this answer now; finish yours for your own caller only",
+        metadata={"kind": "lease", "id": ""},
+    )
+
+
+def nobody_to_follow() -> NotFound:
+    """The error for who follows an answer that nobody makes."""
+    return NotFound(
+        "nobody makes this answer, or not as it began; generate it yourself", metadata={"kind": "flight", "id": ""}
+    )
+
+
+class VerifierError(Exception):
+    """The verifier could not score a pair. The look-up is a miss."""

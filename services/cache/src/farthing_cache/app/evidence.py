@@ -1,0 +1,155 @@
+"""What thresholds rest on, shared by all replicas: a guard for each organisation and kind of work."""
+
+from __future__ import annotations
+
+import json
+from collections import OrderedDict
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+from farthing_cache.domain.answer import Org
+from farthing_cache.domain.bound import Decision, Guard, Promise, Standing
+from farthing_cache.domain.shared_guard import merged
+from farthing_cache.ports import EvidenceStore
+from farthing_kit.clock import Clock
+from farthing_kit.errors import StoreUnavailable
+
+# Guards in memory; others are read again.
+LIMIT: Final = 2_048
+# Replicas that write at once try again so often; then the next round adds it.
+ATTEMPTS: Final = 5
+
+
+@dataclass
+class _Held:
+    """A guard, what of it was in the store when it was last read, and whether it has moved since."""
+
+    guard: Guard
+    version: int
+    base: dict[str, Any]
+    moved: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What is known of one kind of work, δ, and how many of the labels that are remembered said wrong."""
+
+    standing: Standing
+    delta: float
+    wrong: int
+
+
+class Evidence:
+    """Decisions are made from memory; what they and the labels add up to is written every `pace_s`, added to what the
+    other replicas have written. Between two rounds a replica does not see the others' newest hits: their number
+    within one round is what the bound may be exceeded by."""
+
+    def __init__(
+        self, store: EvidenceStore, promise: Promise, clock: Clock, *, pace_s: float, fraction: Callable[[], float]
+    ) -> None:
+        self._store = store
+        self._promise = promise
+        self._clock = clock
+        self._pace_s = pace_s
+        self._fraction = fraction
+        self._held: OrderedDict[tuple[Org, int], _Held] = OrderedDict()
+
+    async def observe(self, org: Org, category: int, delta: float) -> None:
+        """Count a request without a candidate."""
+        held = await self._hold(org, category, delta)
+        held.moved = True
+        held.guard.observe_request()
+
+    async def decide(self, org: Org, category: int, delta: float, score: float) -> tuple[Decision, float]:
+        """Count a request, and say what to do with its best candidate; beside it the threshold that holds now."""
+        await self.observe(org, category, delta)
+        guard = self._held[org, category].guard
+        return guard.decide(score, self._fraction()), guard.standing().threshold
+
+    async def first_report(self, org: Org, report: str) -> bool:
+        """Whether a report is made for the first time."""
+        return await self._store.first_report(org, report)
+
+    async def label(
+        self, org: Org, category: int, score: float, *, explored: bool, right: bool, propensity: float
+    ) -> None:
+        """Count what became of a candidate."""
+        held = await self._hold(org, category, None)
+        held.moved = True
+        held.guard.label(score, explored=explored, right=right, propensity=propensity)
+
+    async def standings(self, org: Org, categories: Iterable[int]) -> list[tuple[int, Known]]:
+        """What is known of each kind of work that was asked about."""
+        known = []
+        for category in categories:
+            held = await self._hold(org, category, None)
+            standing = held.guard.standing()
+            if standing.requests:
+                wrong = round(sum(held.guard.wrong))
+                known.append((category, Known(standing, held.guard.promise.delta, wrong)))
+        return known
+
+    async def keep_writing(self) -> None:
+        """Write what has moved, at a pace; runs until cancelled."""
+        while True:
+            await self._clock.sleep(self._pace_s)
+            await self.write()
+
+    async def write(self) -> None:
+        """Write what has moved. A store that is away is tried again in the next round: nothing is lost meanwhile."""
+        for (org, category), held in list(self._held.items()):
+            if held.moved:
+                try:
+                    await self._write(org, category, held)
+                except StoreUnavailable:
+                    return
+
+    async def _write(self, org: Org, category: int, held: _Held) -> None:
+        for _ in range(ATTEMPTS):
+            version, stored = await self._store.load(org, category)
+            theirs = _parsed(stored, held.guard.promise) or Guard.new(held.guard.promise)
+            mine, base = held.guard.to_state(), held.base
+            sum_of_both = merged(base, mine, theirs.to_state())
+            if await self._store.replace(org, category, version, json.dumps(sum_of_both).encode()):
+                # What happened here while the store was asked is not in the sum yet.
+                meanwhile = merged(mine, held.guard.to_state(), sum_of_both)
+                held.guard = Guard.from_state(meanwhile, held.guard.promise)
+                held.version, held.base, held.moved = version + 1, sum_of_both, meanwhile != sum_of_both
+                return
+
+    async def _hold(self, org: Org, category: int, delta: float | None) -> _Held:
+        held = self._held.get((org, category))
+        if held is None:
+            held = await self._load(org, category, delta)
+        self._held.move_to_end((org, category))
+        if delta is not None and delta != held.guard.promise.delta:
+            held.guard.promise = replace(held.guard.promise, delta=delta)
+        return held
+
+    async def _load(self, org: Org, category: int, delta: float | None) -> _Held:
+        version, stored = await self._store.load(org, category)
+        if (held := self._held.get((org, category))) is not None:
+            return held  # another call was faster
+        promise = self._promise if delta is None else replace(self._promise, delta=delta)
+        guard = _parsed(stored, promise) or Guard.new(promise)
+        held = self._held[org, category] = _Held(guard, version, guard.to_state())
+        if len(self._held) > LIMIT:
+            self._let_go()
+        return held
+
+    def _let_go(self) -> None:
+        for address, held in self._held.items():
+            if not held.moved:
+                del self._held[address]
+                return
+
+
+def _parsed(stored: bytes, promise: Promise) -> Guard | None:
+    """A guard as it was written; None for nothing, or for what another version wrote: evidence begins anew."""
+    if not stored:
+        return None
+    try:
+        return Guard.from_state(json.loads(stored), promise)
+    except (ValueError, TypeError, KeyError):
+        return None
