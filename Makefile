@@ -110,11 +110,16 @@ lock: $(DEPENDENCIES) ## Resolve the members' needs into requirements.lock, keep
 	  $(EXTRAS:%=--extra %) --group dev $(if $(filter 1,$(UPGRADE)),--upgrade,$(if $(UPGRADE),--upgrade-package $(UPGRADE))) \
 	  $(MEMBERS:%=%/pyproject.toml) --output-file requirements.lock
 	@sed -i "s/ $(COMMON_MARKER)//" requirements.lock
+	@$(UV) pip compile --quiet --python-platform x86_64-manylinux_2_28 --python-version 3.11 --generate-hashes --no-header \
+	  --no-annotate --no-emit-index-url --no-emit-find-links --constraint requirements.lock --extra gpu \
+	  $(foreach member,protos kit classifier,--no-emit-package farthing-$(member)) \
+	  protos/pyproject.toml libs/kit/pyproject.toml services/classifier/pyproject.toml | awk -F '==' \
+	  'NR == FNR {if (/^[^ ]/) have[$$1]; next} /^[^ ]/ {keep = !($$1 in have)} keep' requirements.lock - > requirements-gpu.lock
 	@$(MAKE) lock-check
 
 .PHONY: lock-check
 lock-check:
-	@! grep -HnE '://|file:|^-|@ |^farthing' requirements.lock || { echo "lock: only versions and hashes belong in requirements.lock" >&2; exit 1; }
+	@! grep -HnE '://|file:|^-|@ |^farthing' requirements.lock requirements-gpu.lock || { echo "lock: only versions and hashes belong in the locks" >&2; exit 1; }
 
 # --------------------------------------------------------------------------------------------------------------- check
 

@@ -101,6 +101,7 @@ def test_the_build_context_holds_no_secret_and_no_state() -> None:
     allowed = {line for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
     assert allowed == {
         "!requirements.lock",
+        "!requirements-gpu.lock",
         "!protos",
         "!libs/kit",
         "!services",

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import sys
+from contextlib import redirect_stdout
 from enum import Enum
 from typing import Final
 
@@ -60,4 +62,8 @@ def _providers(device: Device) -> list[str]:
             "this build of ONNX Runtime knows no GPU: install farthing-classifier[gpu] instead of [cpu], "
             "or set DEVICE to cpu"
         )
-    return [CUDA, CPU] if has_cuda and device is not Device.CPU else [CPU]
+    if not has_cuda or device is Device.CPU:
+        return [CPU]
+    with redirect_stdout(sys.stderr):  # it prints what it does not find; stdout belongs to who started the service
+        ort.preload_dlls()  # CUDA and cuDNN come as packages
+    return [CUDA, CPU]
