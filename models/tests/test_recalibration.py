@@ -49,6 +49,16 @@ def test_a_calibration_that_promised_too_much_is_brought_down() -> None:
     assert all(abs(new.probability(score) - truth.probability(score)) < 0.08 for score in SCORES)
 
 
+def test_a_map_of_two_knots_learns_to_bend() -> None:
+    line = Curve((-4.0, 4.0), (0.1, 0.9))
+    present = Calibration("shipped", "heads-v2", dict.fromkeys(TIERS, line))
+    rows = [observed(number, 0.0, number % 5 == 0) for number in range(1000)]
+    made = recalibrate(present, rows, NOW)
+    assert abs(made.calibration.curves[Tier.SMALL].probability(0.0) - 0.2) < 0.03
+    again = recalibrate(made.calibration, rows, NOW)
+    assert len(again.calibration.curves[Tier.SMALL].scores) == len(made.calibration.curves[Tier.SMALL].scores)
+
+
 def test_what_was_right_stays_nearly_as_it_was() -> None:
     made = recalibrate(PRESENT, traffic(2000, CURVE), NOW)
     new = made.calibration.curves[Tier.SMALL]
@@ -125,7 +135,8 @@ def test_what_says_the_opposite_of_what_happened_becomes_nearly_flat_and_still_r
     st.lists(st.floats(0, 1), min_size=2, max_size=40, unique=True),
 )
 def test_every_calibration_rises_and_can_be_read(rows: list[tuple[float, bool]], probabilities: list[float]) -> None:
-    curve = Curve(tuple(float(n) for n in range(len(probabilities))), tuple(sorted(probabilities)))
+    scores = tuple(float(n * n) for n in range(len(probabilities)))
+    curve = Curve(scores, tuple(sorted(probabilities)))
     present = Calibration("shipped", "heads-v2", dict.fromkeys(TIERS, curve))
     made = recalibrate(present, [observed(n, *row) for n, row in enumerate(rows)], NOW)
     assert parse(file_content(made, NOW)) == made.calibration

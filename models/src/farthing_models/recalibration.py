@@ -12,12 +12,13 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
+from itertools import pairwise
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
-from farthing_classifier.domain.calibration import Calibration, Curve, content
+from farthing_classifier.domain.calibration import MAX_KNOTS, Calibration, Curve, content
 from farthing_classifier.domain.tiers import TIERS, Tier
 from farthing_models.metrics import ece
 
@@ -35,6 +36,8 @@ EDGE: Final = 1e-4
 TOLERANCE: Final = 1e-9
 NEWTON_STEPS: Final = 50
 SMALLEST_STEP: Final = 1e-10
+# Knots that a map is given at least, so that it can bend.
+FINE: Final = 64
 # The least that a map rises from one knot to the next, and how near 0 and 1 it comes: as many steps as knots fit in.
 STEP: Final = 1e-9
 INNER_EDGE: Final = 1e-6
@@ -216,11 +219,27 @@ def _newton(columns: Matrix, labels: Matrix, fixed: Matrix) -> tuple[float, ...]
 
 def _moved(curve: Curve, offset: float, slope: float) -> Curve:
     """The map with every knot moved; strictly rising, whatever rounding does at the ends."""
-    moved = np.clip(_sigmoid(offset + slope * _log_odds(curve.probabilities)), INNER_EDGE, 1.0 - INNER_EDGE)
+    scores = _fine(curve.scores)
+    log_odds = _log_odds([curve.probability(score) for score in scores])
+    moved = np.clip(_sigmoid(offset + slope * log_odds), INNER_EDGE, 1.0 - INNER_EDGE)
     rising = [float(moved[0])]
     for probability in moved[1:]:
         rising.append(max(float(probability), rising[-1] + STEP))
-    return Curve(curve.scores, tuple(rising))
+    return Curve(scores, tuple(rising))
+
+
+def _fine(scores: tuple[float, ...]) -> tuple[float, ...]:
+    """The knots, with more between those that are far apart: a line between them is bent when it is moved."""
+    if len(scores) + FINE > MAX_KNOTS:
+        return scores
+    step = (scores[-1] - scores[0]) / FINE
+    found = [scores[0]]
+    for before, after in pairwise(scores):
+        parts = max(1, round((after - before) / step))
+        between = (before + (after - before) * part / parts for part in range(1, parts))
+        found += [score for score in between if found[-1] < score < after]
+        found.append(after)
+    return tuple(found)
 
 
 def _sigmoid(log_odds: Matrix) -> Matrix:
