@@ -43,6 +43,8 @@ def truths(text: str) -> list[Truth]:
         "Number of pieces = 4 feet / 0.5 feet\n= 8",
         "7 x 1,000 = 7,000",
         "100-20-30 = 50",
+        "(3 + 4) * (2 - 1) = 7",
+        "the change is -3 + 5 = 2",
     ],
 )
 def test_right_arithmetic_holds(text: str) -> None:
@@ -108,6 +110,9 @@ def test_two_equations_in_a_sentence_are_two() -> None:
         "half of 40 = 20",
         "5 / 0 = 0",
         "a != 3 + 4",
+        "(x-2)(x-3) = 0, so x = 2 or x = 3.",
+        "x -3 = 5",
+        "n(n + 1) = 12",
         "= = = =",
         "",
     ],

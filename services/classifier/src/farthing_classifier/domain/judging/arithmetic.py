@@ -192,7 +192,7 @@ def _is_fraction(row: Sequence[Token], index: int) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Value:
-    """What an expression comes to, and what it was made of."""
+    """What an expression comes to, and what it was made of; the sign of a number is no operator."""
 
     number: float
     operands: tuple[Token, ...]
@@ -213,6 +213,7 @@ def evaluate(expression: Sequence[Token]) -> Value | None:
     """The value of numbers, operators and brackets; None where there is none."""
     values: list[float] = []
     waiting: list[str] = []
+    operators: list[str] = []
     after_operand = False
     try:
         for token in expression:
@@ -222,8 +223,11 @@ def evaluate(expression: Sequence[Token]) -> Value | None:
                 _apply_until_open(values, waiting)
             elif token.kind is Kind.OPEN:
                 waiting.append("(")
+            elif after_operand:
+                operators.append(token.text)
+                _push(values, waiting, token.text)
             else:
-                _push(values, waiting, token.text if after_operand else {"-": "~"}[token.text])
+                _push(values, waiting, {"-": "~"}[token.text])
             after_operand = token.kind in (Kind.NUMBER, Kind.CLOSE)
         while waiting:
             _apply(values, waiting.pop())
@@ -232,7 +236,7 @@ def evaluate(expression: Sequence[Token]) -> Value | None:
     if len(values) != 1 or not abs(values[0]) <= MAX_VALUE:
         return None
     operands = tuple(token for token in expression if token.kind is Kind.NUMBER)
-    return Value(values[0], operands, tuple(t.text for t in expression if t.kind is Kind.OPERATOR))
+    return Value(values[0], operands, tuple(operators))
 
 
 def _push(values: list[float], waiting: list[str], operator: str) -> None:

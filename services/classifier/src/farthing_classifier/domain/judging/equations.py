@@ -138,6 +138,10 @@ def _ending(row: Sequence[Token]) -> tuple[Value, frozenset[str]] | None:
     start = match.start()
     if letters[start] == "O" and not _is_sign(row, start):
         start += 1  # the dash of a list
+    elif letters[start] == "O" and start and letters[start - 1] == "W" and len(row[start - 1].text) == 1:
+        return None  # a variable, less a number
+    if letters.count(")", start) > letters.count("(", start):
+        return None  # what stands before it in the bracket cannot be computed
     value = _value(row[start:])
     before = letters[start - 1] if start else "S"
     incomplete = before == "O" and start > 1 and letters[start - 2] not in "S"

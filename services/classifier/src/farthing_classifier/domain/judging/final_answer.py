@@ -17,6 +17,19 @@ _MARKED: Final = (
     re.compile(r"\\boxed ?\{([^{}\n]{1,80})\}"),
     re.compile(r"\b(?:final )?answer(?: is|:| would be)[ \t:*$]{0,6}([^\n]{1,80})", re.IGNORECASE),
 )
+# Numbers in words count where there is no other.
+_ONES: Final = (
+    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
+    "eighteen nineteen twenty"
+)
+_TENS: Final = "twenty thirty forty fifty sixty seventy eighty ninety hundred"
+_SPELLED: Final = {
+    **{word: float(number) for number, word in enumerate(_ONES.split())},
+    **{word: 10.0 * number for number, word in enumerate(_TENS.split(), 2)},
+    "none": 0.0,
+    "both": 2.0,
+}
+_SPELLED_NUMBER: Final = re.compile(rf"\b(?:{'|'.join(_SPELLED)})(?:-(?:{'|'.join(_SPELLED)}))?\b", re.IGNORECASE)
 _OPTION: Final = (
     re.compile(r"\b(?:answer|option|choice)(?: is|:)?[ \t:*(]{0,6}([A-Ja-j])(?=[).:*\s]|$)", re.IGNORECASE),
     re.compile(r"^[ \t*(]{0,4}([A-Ja-j])(?=[).:]|[ *]{0,3}$)", re.MULTILINE),
@@ -38,7 +51,7 @@ def find(answer: str) -> FinalAnswer:
     """The final answer of a text, as far as it gives one."""
     text = answer.rstrip()
     end = text[-END_CHARS:]
-    numbers = _numbers(end)
+    numbers = _numbers(end) or _spelled(end)
     last = numbers[-1] if numbers else None
     marked = _marked(end)
     return FinalAnswer(last if marked is None else marked, last, _option(text), marked is not None)
@@ -67,6 +80,11 @@ def _numbers(text: str) -> list[float]:
             found.append(-value if _is_negative(row, index) else value)
         index += 1
     return found
+
+
+def _spelled(text: str) -> list[float]:
+    """ "seven", "twenty-one"; larger ones are not put together."""
+    return [sum(_SPELLED[part] for part in found.lower().split("-")) for found in _SPELLED_NUMBER.findall(text)]
 
 
 def _figure(token: Token) -> float:
