@@ -26,9 +26,7 @@ SHORT_LEASE = timedelta(milliseconds=400)
 
 
 @pytest.fixture
-async def stubs(
-    request: pytest.FixtureRequest, redis_url: str, nats_url: str
-) -> AsyncIterator[list[CacheServiceStub]]:
+async def stubs(request: pytest.FixtureRequest, redis_url: str, nats_url: str) -> AsyncIterator[list[CacheServiceStub]]:
     """Three replicas over one Redis; a parameter is the life of leases."""
     lease = getattr(request, "param", SHORT_LEASE)
     async with AsyncExitStack() as stack:

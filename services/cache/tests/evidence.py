@@ -1,0 +1,46 @@
+"""Evidence as months of right answers would have left it, and vectors at a chosen distance."""
+
+from __future__ import annotations
+
+import json
+import random
+
+import numpy as np
+import numpy.typing as npt
+
+from farthing_cache.domain.bound import Action, Guard, Promise
+
+DIMENSION = 384
+Vector = npt.NDArray[np.float32]
+
+
+def trusted(delta: float, requests: int = 20_000) -> Guard:
+    """A guard that has seen nothing but right answers."""
+    guard, dice = Guard.new(Promise(delta=delta)), random.Random(7)
+    for _ in range(requests):
+        score = dice.uniform(0.5, 0.999)
+        guard.observe_request()
+        decision = guard.decide(score, dice.random())
+        explored = decision.action is Action.EXPLORE
+        if explored or decision.action is Action.MISS:
+            guard.label(score, explored=explored, right=True, propensity=decision.propensity)
+    return guard
+
+
+def state(guard: Guard) -> bytes:
+    """As the cache keeps it."""
+    return json.dumps(guard.to_state()).encode()
+
+
+def unit(seed: int) -> Vector:
+    """A direction of its own."""
+    vector = np.random.default_rng(seed).normal(size=DIMENSION).astype(np.float32)
+    return np.asarray(vector / np.linalg.norm(vector), np.float32)
+
+
+def at_cosine(vector: Vector, cosine: float, seed: int) -> Vector:
+    """A unit vector at that cosine from another."""
+    other = unit(seed)
+    across = other - (other @ vector) * vector
+    across /= np.linalg.norm(across)
+    return np.asarray(cosine * vector + (1 - cosine**2) ** 0.5 * across, np.float32)
