@@ -129,3 +129,24 @@ def test_training_runs_both_parts_and_says_where_it_wrote(monkeypatch: pytest.Mo
     ]
     assert f"wrote {heads}" in done.output
     assert f"wrote {judge}" in done.output
+
+
+def test_recalibration_without_a_mesh_is_refused_and_leaves_nothing(tmp_path: Path) -> None:
+    done = CliRunner().invoke(main, ["--state", str(tmp_path / "none"), "models", "recalibrate"])
+    assert done.exit_code == 1
+    assert "no mesh runs" in done.output
+    assert not (tmp_path / "none").exists()
+
+
+def test_recalibration_from_a_file_needs_no_mesh(tmp_path: Path) -> None:
+    calibration = tmp_path / "present.json"
+    curve = {"scores": [-4.0, 4.0], "probabilities": [0.1, 0.9]}
+    tiers = dict.fromkeys(("small", "medium", "large"), curve)
+    calibration.write_text(json.dumps({"version": "shipped", "heads": "heads-v2", "tiers": tiers}))
+    file = tmp_path / "outcomes.jsonl"
+    row = {"tier": "small", "score": 1.0, "outcome": "not_acceptable", "model_version": "heads-v2+ab"}
+    file.write_text("".join(json.dumps({**row, "request_id": f"q_{number}"}) + "\n" for number in range(100)))
+    words = ["models", "recalibrate", "--outcomes", str(file), "--calibration", str(calibration), "--json"]
+    done = CliRunner().invoke(main, ["--state", str(tmp_path / "state"), *words])
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.output)["written"] == str(tmp_path / "state" / "calibration.json")

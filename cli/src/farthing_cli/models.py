@@ -80,15 +80,15 @@ def recalibrate(
     mesh = find(state)
     words = ["--min-outcomes", str(min_outcomes), *_since(since)]
     words += [*(["--force"] if force else []), *(["--json"] if as_json else [])]
-    if out is None:
-        mesh.state.prepare()
-        out = mesh.state.calibration_file
-    words += ["--out", str(out), "--calibration", str(calibration or heads.calibration(mesh.state))]
+    words += ["--calibration", str(calibration or heads.calibration(mesh.state))]
     with tempfile.TemporaryDirectory() as folder:
-        code = command.main([*words, "--outcomes", str(file or _collected(mesh, Path(folder), since))])
+        words += ["--outcomes", str(file or _collected(mesh, Path(folder), since))]
+        if out is None:
+            mesh.state.prepare()
+        code = command.main([*words, "--out", str(out or mesh.state.calibration_file)])
     if code != 0:
         raise SystemExit(code)
-    if not as_json and out == mesh.state.calibration_file:
+    if out is None and not as_json:
         click.echo("restart the mesh to use it: farthing down, farthing up")
 
 
