@@ -40,7 +40,7 @@ def _problem(rng: random.Random) -> dict[str, object]:
         "strong_correct": rng.random() < 0.95,
         "weak_response": f"{boxes} * {eggs} = {total + slip}. {total + slip} - {eaten} = {total + slip - eaten}\n"
         f"#### {total + slip - eaten}",
-        "strong_response": f"She has {boxes} * {eggs} = {total} eggs, and {total} - {eaten} = {total - eaten} are left.",
+        "strong_response": f"There are {boxes} * {eggs} = {total} eggs; {total} - {eaten} = {total - eaten}.",
     }
 
 
