@@ -72,6 +72,7 @@ class Script:
     judged: list[classifier.JudgeRequest] = field(default_factory=list)
     answer: tuple[str, ...] = ANSWER
     finish_reason: FinishReason.ValueType = FinishReason.FINISH_REASON_STOP
+    logprob: float | None = None
     hold_after: int | None = None
     holding: asyncio.Event = field(default_factory=asyncio.Event)
     cancelled: asyncio.Event = field(default_factory=asyncio.Event)
@@ -207,7 +208,7 @@ class Scheduler(scheduler_rpc.SchedulerServiceServicer):
         script.enter("Generate")
         script.jobs[require_context().request_id] = request
         try:
-            for number, response in enumerate(self._responses()):
+            for number, response in enumerate(self._responses(request)):
                 if number == script.hold_after:
                     script.holding.set()
                     await asyncio.Event().wait()
@@ -218,9 +219,10 @@ class Scheduler(scheduler_rpc.SchedulerServiceServicer):
         if "Finished" in script.errors:
             raise script.errors["Finished"]
 
-    def _responses(self) -> list[scheduler.GenerateResponse]:
+    def _responses(self, request: scheduler.GenerateRequest) -> list[scheduler.GenerateResponse]:
         started = scheduler.Started(pool="cpu-local", quantization="INT4")
-        finished = GenerationFinished(finish_reason=self._script.finish_reason, usage=USAGE)
+        logprob = self._script.logprob if request.return_mean_token_logprob else None
+        finished = GenerationFinished(finish_reason=self._script.finish_reason, usage=USAGE, mean_token_logprob=logprob)
         chunks = [scheduler.GenerateResponse(chunk=GenerationChunk(text=text)) for text in self._script.answer]
         end = [] if "Finished" in self._script.errors else [scheduler.GenerateResponse(finished=finished)]
         return [scheduler.GenerateResponse(started=started), *chunks, *end]

@@ -437,7 +437,12 @@ class TestCascades:
         [judged] = mesh.script.judged
         assert (judged.answer, judged.tier, judged.prior_success) == (TEXT, Tier.TIER_SMALL, 0.5)
         assert not judged.HasField("mean_token_logprob")
-        assert mesh.script.jobs[call.request_id].return_mean_token_logprob
+
+    async def test_the_judge_hears_how_probable_the_tokens_were_where_the_engine_knows(self, mesh: World) -> None:
+        mesh.script.logprob = -0.25
+        await complete(mesh)
+        [judged] = mesh.script.judged
+        assert judged.mean_token_logprob == -0.25
 
     async def test_an_escalated_answer_streams_and_both_jobs_are_the_callers(self, mesh: World) -> None:
         mesh.script.judgement.acceptable = 0.1
