@@ -1,13 +1,15 @@
 """What `farthing ask` says about a decision."""
 
 from io import StringIO
+from typing import Any
 
 from rich.console import Console
 
 from farthing.gateway.v1 import gateway_service_pb2 as pb
 from farthing.type.v1 import model_pb2
 from farthing.type.v1.money_pb2 import Money
-from farthing_cli.ask import explained
+from farthing_cli.ask import as_dict, explained, summary
+from farthing_cli.generation import Answer
 
 
 def shown(decision: pb.Decision) -> str:
@@ -48,3 +50,32 @@ def test_a_choice_is_shown_with_everything_that_it_was_made_from() -> None:
 
 def test_where_nothing_was_chosen_it_says_why() -> None:
     assert "a cache answered" in shown(pb.Decision(cache_level=model_pb2.CACHE_LEVEL_NEAR))
+
+
+def cascade(*verdicts: pb.Verdict | None) -> Answer:
+    """An answer whose calls were judged so; each cost a thousand nano-dollars."""
+    calls = [
+        pb.ModelCall(
+            request_id=f"q-{number}",
+            model=model,
+            cost=Money(currency_code="USD", nano_units=1_000),
+            verdict=verdict,
+        )
+        for number, (model, verdict) in enumerate(zip(("small", "medium"), verdicts, strict=False), start=1)
+    ]
+    return Answer(pb.Decision(explanation="Because."), "text", pb.Final(calls=calls), 0.1, 0.2)
+
+
+def test_the_calls_of_a_cascade_are_told_with_what_the_judge_found() -> None:
+    refused = pb.Verdict(acceptable=0.19, threshold=0.7, findings=["WRONG_ARITHMETIC"])
+    answer = cascade(refused, None)
+    line = "calls: small $0.000001000 (judged 0.19 of 0.70: WRONG_ARITHMETIC) · medium $0.000001000"
+    assert line in summary(answer).splitlines()
+    calls: Any = as_dict(answer)["calls"]
+    first, second = calls
+    assert first["verdict"]["accepted"] is False
+    assert second["verdict"] is None
+
+
+def test_an_answer_that_nobody_judged_has_no_line_of_calls() -> None:
+    assert "calls:" not in summary(cascade(None))

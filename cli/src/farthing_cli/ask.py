@@ -55,7 +55,21 @@ def summary(answer: Answer) -> str:
         decision.request_id,
     )
     degraded = [f"degraded: {each.consequence}" for each in decision.degradations]
-    return "\n".join([decision.explanation, *degraded, " · ".join(parts)])
+    judged = [f"calls: {' · '.join(map(_call, final.calls))}"] if any(map(_is_judged, final.calls)) else []
+    return "\n".join([decision.explanation, *degraded, *judged, " · ".join(parts)])
+
+
+def _is_judged(call: pb.ModelCall) -> bool:
+    return call.HasField("verdict")
+
+
+def _call(call: pb.ModelCall) -> str:
+    """One call of a cascade, such as "small $0.000001 (judged 0.19 of 0.70: WRONG_ARITHMETIC)"."""
+    text = f"{call.model} {dollars(call.cost.nano_units)}"
+    if not _is_judged(call):
+        return text
+    found = f": {', '.join(call.verdict.findings)}" if call.verdict.findings else ""
+    return f"{text} (judged {call.verdict.acceptable:.2f} of {call.verdict.threshold:.2f}{found})"
 
 
 def explained(decision: pb.Decision) -> RenderableType:
@@ -108,6 +122,8 @@ def as_dict(answer: Answer) -> dict[str, object]:
         "explanation": decision.explanation,
         "routing": _routing_as_dict(decision),
         "degradations": [each.consequence for each in decision.degradations],
+        "buffered": decision.buffered,
+        "calls": [_call_as_dict(call) for call in final.calls],
         "reservation_id": decision.reservation_id,
         "reserved_nano_usd": decision.reserved.nano_units,
         "usage": {
@@ -122,6 +138,22 @@ def as_dict(answer: Answer) -> dict[str, object]:
         "saved_nano_usd": final.saved.nano_units,
         "time_to_first_token_ms": round(answer.time_to_first_token_s * 1000, 3),
         "duration_ms": round(answer.duration_s * 1000, 3),
+    }
+
+
+def _call_as_dict(call: pb.ModelCall) -> dict[str, object]:
+    verdict = call.verdict
+    judged = {
+        "acceptable": verdict.acceptable,
+        "threshold": verdict.threshold,
+        "accepted": verdict.accepted,
+        "findings": list(verdict.findings),
+    }
+    return {
+        "request_id": call.request_id,
+        "model": call.model,
+        "cost_nano_usd": call.cost.nano_units,
+        "verdict": judged if _is_judged(call) else None,
     }
 
 
