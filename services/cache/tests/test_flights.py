@@ -231,11 +231,14 @@ async def test_nobody_follows_what_nobody_makes(stubs: list[CacheServiceStub]) -
 
 async def test_followers_of_another_tenant_find_nothing(redis_url: str, nats_url: str) -> None:
     made = settings(CacheSettings, redis_url=redis_url, nats_url=nats_url, redis_timeout_ms=5000)
-    async with running("cache", made, build) as service:
-        async with service.channel(tenant_context("acme")) as mine, service.channel(tenant_context("beta")) as theirs:
-            led = await claim(CacheServiceStub(mine))
-            with pytest.raises(NotFound):
-                await follow(CacheServiceStub(theirs), led.epoch)
+    async with (
+        running("cache", made, build) as service,
+        service.channel(tenant_context("acme")) as mine,
+        service.channel(tenant_context("beta")) as theirs,
+    ):
+        led = await claim(CacheServiceStub(mine))
+        with pytest.raises(NotFound):
+            await follow(CacheServiceStub(theirs), led.epoch)
 
 
 async def test_followers_are_told_when_redis_goes_away(redis_url: str, nats_url: str) -> None:

@@ -6,6 +6,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from google.protobuf.duration_pb2 import Duration
 from redis.asyncio import Redis
 
 from farthing.accounting.v1.policy_pb2 import CacheScope
@@ -164,8 +165,8 @@ async def test_a_vector_of_another_encoder_is_never_compared(world: World) -> No
 
 
 async def test_no_tenant_team_or_user_meets_another(world: World) -> None:
-    team = {"scope": CacheScope.CACHE_SCOPE_TEAM}
-    user = {"scope": CacheScope.CACHE_SCOPE_USER}
+    team: dict[str, Any] = {"scope": CacheScope.CACHE_SCOPE_TEAM}
+    user: dict[str, Any] = {"scope": CacheScope.CACHE_SCOPE_USER}
     mine = await world.stub(team="red", user="ann")
     await keep(mine)
     await keep(mine, answer="Paris, reds.", **team)
@@ -195,8 +196,8 @@ async def test_a_small_tiers_answer_never_serves_who_needs_a_larger_one(world: W
 async def test_an_older_answer_than_the_caller_accepts_is_not_served(world: World) -> None:
     stub = await world.stub()
     await keep(stub)
-    request = {"max_age": timedelta(microseconds=1)}
-    assert (await ask(stub, **request)).miss_reason == pb.MISS_REASON_GONE
+    age = Duration(nanos=1000)
+    assert (await ask(stub, max_age=age)).miss_reason == pb.MISS_REASON_GONE
 
 
 @pytest.mark.parametrize(
@@ -344,7 +345,7 @@ async def test_what_is_recorded_says_what_repeats_and_what_is_lost(world: World)
         return (await stub.Analyze(pb.AnalyzeRequest())).lookups >= 6
 
     await until(recorded)
-    found = await stub.Analyze(pb.AnalyzeRequest(thresholds=[1.0], lives=[timedelta(hours=1)]))
+    found = await stub.Analyze(pb.AnalyzeRequest(thresholds=[1.0], lives=[Duration(seconds=3600)]))
     assert (found.exact_hits, found.repeats, found.lost_to_partitioning) == (3, 3, 1)
     assert found.shared_prefixes == 2
     assert found.simulations[0].exact_hits == 3
