@@ -131,7 +131,7 @@ async def _fill(stub: CacheServiceStub, raw: Redis, dice: np.random.Generator, e
         async with raw.pipeline(transaction=False) as pipe:
             for number, row in enumerate(rows, start=start):
                 fields = {"i": number.to_bytes(16, "big"), "v": narrow(row).tobytes(), "x": ends, "w": "0.1", "t": "1"}
-                pipe.xadd(log, fields)  # type: ignore[arg-type]
+                pipe.xadd(log, fields)  # type: ignore[arg-type, unused-awaitable]
             await pipe.execute()
     return vectors
 

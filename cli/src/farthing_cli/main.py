@@ -10,6 +10,7 @@ from farthing.type.v1 import model_pb2
 from farthing_cli import ask as asking
 from farthing_cli import check, outcomes, replay, report, tenants, trace
 from farthing_cli import compare as comparing
+from farthing_cli.cache import cache
 from farthing_cli.console import console
 from farthing_cli.errors import CliError, complete
 from farthing_cli.mesh import DEFAULT_STATE, find
@@ -251,4 +252,5 @@ def config_check(env_file: Path | None) -> None:
 
 
 main.add_command(models)
+main.add_command(cache)
 mesh_commands.register(main)

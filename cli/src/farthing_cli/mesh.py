@@ -25,6 +25,7 @@ class Mesh:
     mesh_secret_file: Path | None
     state: StateFolder
     classifier: str | None = None
+    cache: str | None = None
 
     def require_gateway(self) -> str:
         """The address of the gateway."""
@@ -48,9 +49,15 @@ class Mesh:
 
     @asynccontextmanager
     async def as_operator(self, part: str = "accounting") -> AsyncIterator[grpc.aio.Channel]:
-        """A channel to accounting, the gateway or the classifier, in the name of an operator: needs the secret of the
-        mesh."""
-        address = {"accounting": self.accounting, "gateway": self.gateway, "classifier": self.classifier}[part]
+        """A channel to accounting, the gateway, the classifier or the cache, in the name of an operator: needs the
+        secret of the mesh."""
+        addresses = {
+            "accounting": self.accounting,
+            "gateway": self.gateway,
+            "classifier": self.classifier,
+            "cache": self.cache,
+        }
+        address = addresses[part]
         if address is None or self.mesh_secret_file is None:
             self.state.require_running()
             raise CliError(f"name {part} and the mesh's secret: FARTHING_{part.upper()}, FARTHING_MESH_SECRET_FILE")
@@ -84,4 +91,5 @@ def find(state: Path) -> Mesh:
         mesh_secret_file=secret_file if secret_file.exists() else None,
         state=folder,
         classifier=os.environ.get("FARTHING_CLASSIFIER") or addresses.get("classifier"),
+        cache=os.environ.get("FARTHING_CACHE") or addresses.get("cache"),
     )
