@@ -35,7 +35,7 @@ class Pair:
 
 def pairs(data: Path, seed: int) -> list[Pair]:
     """All pairs: from the templates, and from real questions under `data` (the routing outcome sets)."""
-    chance = random.Random(seed)  # noqa: S311 # not a secret
+    chance = random.Random(seed)
     made = [*_from_templates(chance), *_from_questions(questions(data, chance), chance)]
     return list({(pair.a, pair.b): pair for pair in made if pair.a != pair.b}.values())
 
@@ -44,8 +44,10 @@ def questions(data: Path, chance: random.Random) -> list[str]:
     """Short questions of the outcome sets, in random order."""
     found: set[str] = set()
     for name, column in (
-        ("llmrouter_nine_models.jsonl", "question"), ("mmlu_mixtral_gpt4.jsonl", "prompt"), ("gsm8k_mixtral_gpt4.jsonl", "prompt")
-    ):  # fmt: skip
+        ("llmrouter_nine_models.jsonl", "question"),
+        ("mmlu_mixtral_gpt4.jsonl", "prompt"),
+        ("gsm8k_mixtral_gpt4.jsonl", "prompt"),
+    ):
         for line in (data / name).read_text("utf-8").strip().split("\n"):
             found.update(_short_questions(json.loads(line)[column]))
     ranked = sorted(found)
@@ -204,9 +206,21 @@ def _unmarked(text: str, chance: random.Random) -> str:
 
 
 _BEFORE: Final = (
-    "Please tell me: ", "Hi, ", "Hello! ", "Quick question: ", "Hey, ", "Can you help me? ", "I was wondering, ", "Good morning. ",
-    "Sorry to bother you, ", "Just curious: ", "I'd like to know: ", "Question: ", "hi there, ", "One thing I'd like to ask: ",
-)  # fmt: skip
+    "Please tell me: ",
+    "Hi, ",
+    "Hello! ",
+    "Quick question: ",
+    "Hey, ",
+    "Can you help me? ",
+    "I was wondering, ",
+    "Good morning. ",
+    "Sorry to bother you, ",
+    "Just curious: ",
+    "I'd like to know: ",
+    "Question: ",
+    "hi there, ",
+    "One thing I'd like to ask: ",
+)
 _AFTER: Final = (
     " Thanks!",
     " please",
@@ -241,10 +255,24 @@ def _mistyped(text: str, chance: random.Random) -> str:
 
 
 _FORMS: Final = (
-    ("What is ", "What's "), ("what is ", "what's "), ("do not ", "don't "), ("I am ", "I'm "), ("I have ", "I've "), ("How do I ", "How can I "),
-    ("How do I ", "How do you "), ("is not ", "isn't "), ("can not ", "can't "), ("What are the ", "What are "), ("How can I ", "How do I "),
-    (" and ", " & "), ("Which ", "What "), ("In which year ", "In what year "), ("In which year ", "When "), ("color", "colour"), ("organiz", "organis"),
-)  # fmt: skip
+    ("What is ", "What's "),
+    ("what is ", "what's "),
+    ("do not ", "don't "),
+    ("I am ", "I'm "),
+    ("I have ", "I've "),
+    ("How do I ", "How can I "),
+    ("How do I ", "How do you "),
+    ("is not ", "isn't "),
+    ("can not ", "can't "),
+    ("What are the ", "What are "),
+    ("How can I ", "How do I "),
+    (" and ", " & "),
+    ("Which ", "What "),
+    ("In which year ", "In what year "),
+    ("In which year ", "When "),
+    ("color", "colour"),
+    ("organiz", "organis"),
+)
 
 
 def _reformed(text: str, chance: random.Random) -> str:
@@ -262,8 +290,16 @@ def _reworded(text: str, chance: random.Random) -> str:
     inner = text.rstrip("?. ")
     small = inner[0].lower() + inner[1:] if inner.split()[0].lower() in _QUESTION_WORDS else inner
     form = chance.choice(
-        ("Could you tell me {}?", "Do you know {}?", "I need to know {}", "Can you explain {}?", "{}, can you say?", "Tell me {}.", "My question is {}?")
-    )  # fmt: skip
+        (
+            "Could you tell me {}?",
+            "Do you know {}?",
+            "I need to know {}",
+            "Can you explain {}?",
+            "{}, can you say?",
+            "Tell me {}.",
+            "My question is {}?",
+        )
+    )
     return form.format(small)
 
 
@@ -303,11 +339,42 @@ def _turned(text: str, chance: random.Random) -> str | None:
 
 
 _SCOPES: Final = (
-    "in Texas", "in Germany", "for beginners", "for children", "on a budget", "without sugar", "in winter", "at night", "before 1900", "since 2010",
-    "at home", "for free", "for women", "for people over 65", "with diabetes", "under $100", "in a small town", "for vegetarians", "on weekends",
-    "for students", "during pregnancy", "in the 19th century", "at high altitude", "for large companies", "without a licence", "in rural areas", "for dogs",
-    "with a toddler", "in cold weather", "on a Mac", "for seniors", "while travelling", "in an emergency", "using only one hand", "as a non-resident",
-)  # fmt: skip
+    "in Texas",
+    "in Germany",
+    "for beginners",
+    "for children",
+    "on a budget",
+    "without sugar",
+    "in winter",
+    "at night",
+    "before 1900",
+    "since 2010",
+    "at home",
+    "for free",
+    "for women",
+    "for people over 65",
+    "with diabetes",
+    "under $100",
+    "in a small town",
+    "for vegetarians",
+    "on weekends",
+    "for students",
+    "during pregnancy",
+    "in the 19th century",
+    "at high altitude",
+    "for large companies",
+    "without a licence",
+    "in rural areas",
+    "for dogs",
+    "with a toddler",
+    "in cold weather",
+    "on a Mac",
+    "for seniors",
+    "while travelling",
+    "in an emergency",
+    "using only one hand",
+    "as a non-resident",
+)
 
 
 def _narrowed(text: str, chance: random.Random) -> str | None:
@@ -324,9 +391,20 @@ def _asked_otherwise(text: str, chance: random.Random) -> str | None:
 
 
 _STRENGTHS: Final = (
-    ("most", "least"), ("all", "some"), ("some", "all"), ("the best", "the worst"), ("the", "only the"), ("first", "last"), ("more", "less"),
-    ("the", "all the"), ("largest", "smallest"), ("highest", "lowest"), ("a", "every"), ("always", "sometimes"), ("many", "few"),
-)  # fmt: skip
+    ("most", "least"),
+    ("all", "some"),
+    ("some", "all"),
+    ("the best", "the worst"),
+    ("the", "only the"),
+    ("first", "last"),
+    ("more", "less"),
+    ("the", "all the"),
+    ("largest", "smallest"),
+    ("highest", "lowest"),
+    ("a", "every"),
+    ("always", "sometimes"),
+    ("many", "few"),
+)
 
 
 def _strengthened(text: str, chance: random.Random) -> str | None:
@@ -360,6 +438,12 @@ def _word_replaced(text: str, other: str, chance: random.Random) -> str | None:
 
 
 _TRAPS: Final[tuple[tuple[str, Callable[[str, random.Random], str | None]], ...]] = (
-    ("number", _number_changed), ("negation", _negated), ("antonym", _turned), ("scope", _narrowed), ("question", _asked_otherwise),
-    ("quantifier", _strengthened), ("order", _exchanged), ("scope", _narrowed),
-)  # fmt: skip
+    ("number", _number_changed),
+    ("negation", _negated),
+    ("antonym", _turned),
+    ("scope", _narrowed),
+    ("question", _asked_otherwise),
+    ("quantifier", _strengthened),
+    ("order", _exchanged),
+    ("scope", _narrowed),
+)

@@ -15,14 +15,26 @@ _IR_VERSION = 9
 def build(nets: Nets) -> bytes:
     """The graph's bytes: features [n, f] → probability [n]."""
     constants = {
-        "mean": nets.mean, "deviation": nets.deviation, "low": np.asarray(-CLIP), "high": np.asarray(CLIP),
-        "hidden": nets.hidden, "hidden_bias": nets.hidden_bias, "out": nets.out, "bias": np.asarray(nets.bias),
-    }  # fmt: skip
+        "mean": nets.mean,
+        "deviation": nets.deviation,
+        "low": np.asarray(-CLIP),
+        "high": np.asarray(CLIP),
+        "hidden": nets.hidden,
+        "hidden_bias": nets.hidden_bias,
+        "out": nets.out,
+        "bias": np.asarray(nets.bias),
+    }
     steps = (
-        ("Sub", ("features", "mean"), "centred"), ("Div", ("centred", "deviation"), "scaled"), ("Clip", ("scaled", "low", "high"), "clipped"),
-        ("MatMul", ("clipped", "hidden"), "mixed"), ("Add", ("mixed", "hidden_bias"), "shifted"), ("Tanh", ("shifted",), "active"),
-        ("MatMul", ("active", "out"), "summed"), ("Add", ("summed", "bias"), "logit"), ("Sigmoid", ("logit",), "probability"),
-    )  # fmt: skip
+        ("Sub", ("features", "mean"), "centred"),
+        ("Div", ("centred", "deviation"), "scaled"),
+        ("Clip", ("scaled", "low", "high"), "clipped"),
+        ("MatMul", ("clipped", "hidden"), "mixed"),
+        ("Add", ("mixed", "hidden_bias"), "shifted"),
+        ("Tanh", ("shifted",), "active"),
+        ("MatMul", ("active", "out"), "summed"),
+        ("Add", ("summed", "bias"), "logit"),
+        ("Sigmoid", ("logit",), "probability"),
+    )
     graph = helper.make_graph(
         [helper.make_node(operator, inputs, [output]) for operator, inputs, output in steps],
         "verifier",

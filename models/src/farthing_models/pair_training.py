@@ -37,8 +37,8 @@ _SAME_TEXT: Final = 0.97  # cosine above which two real questions may well be on
 
 # How much each kind of pair weighs; within a kind all pairs weigh the same.
 SHARES: Final = {
-    "paraphrase": 0.30, "near": 0.20, "entity": 0.12, "intent": 0.08, "neighbour": 0.06, "scope": 0.05, "negation": 0.04,
-    "antonym": 0.04, "order": 0.04, "number": 0.03, "question": 0.03, "quantifier": 0.03,
+    "paraphrase": 0.30, "near": 0.20, "entity": 0.12, "intent": 0.08, "neighbour": 0.06, "scope": 0.05,
+    "negation": 0.04, "antonym": 0.04, "order": 0.04, "number": 0.03, "question": 0.03, "quantifier": 0.03,
 }  # fmt: skip
 
 Mask = npt.NDArray[np.bool_]
@@ -109,7 +109,9 @@ def _weights(kinds: Sequence[str]) -> list[float]:
 
 
 def _neighbours(pairs: Sequence[Pair], vectors: Embeddings, place: dict[str, int]) -> list[Pair]:
-    asked = sorted({(pair.a, pair.group) for pair in pairs if pair.kind == "near" and pair.group.startswith("question")})
+    asked = sorted(
+        {(pair.a, pair.group) for pair in pairs if pair.kind == "near" and pair.group.startswith("question")}
+    )
     rows = vectors[[place[text] for text, _ in asked]]
     cosines = rows @ rows.T
     groups = np.asarray([group for _, group in asked])
@@ -148,7 +150,9 @@ def _passed(corpus: Corpus, scores: Matrix, rows: Mask, threshold: float) -> flo
 
 def figures(corpus: Corpus, held_out: Matrix, threshold: float) -> dict[str, float]:
     """What veto and verifier together let through on families that were not trained on, by kind of pair."""
-    found = {f"served_{kind}": _passed(corpus, held_out, corpus.is_kind(kind), threshold) for kind in ("paraphrase", "near")}
+    found = {
+        f"served_{kind}": _passed(corpus, held_out, corpus.is_kind(kind), threshold) for kind in ("paraphrase", "near")
+    }
     traps = [kind for kind in SHARES if kind not in ("paraphrase", "near")]
     found |= {f"wrong_{kind}": _passed(corpus, held_out, corpus.is_kind(kind), threshold) for kind in traps}
     found["wrong"] = _passed(corpus, held_out, corpus.same == 0, threshold)
@@ -165,7 +169,9 @@ def calibration_error(scores: Matrix, same: Matrix, weight: Matrix, bins: int = 
     return float(np.sum(gaps) / weight.sum())
 
 
-def _manifest(corpus: Corpus, graph: bytes, encoder_sha256: str, threshold: float, held_out: dict[str, float]) -> dict[str, Any]:
+def _manifest(
+    corpus: Corpus, graph: bytes, encoder_sha256: str, threshold: float, held_out: dict[str, float]
+) -> dict[str, Any]:
     kinds = [pair.kind for pair in corpus.pairs]
     return {
         "version": VERSION,

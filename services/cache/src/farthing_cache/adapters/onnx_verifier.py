@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+import numpy.typing as npt
 import onnxruntime as ort
 
 from farthing_cache.domain import pair_features, profile
 from farthing_cache.domain.errors import VerifierError
 from farthing_cache.domain.profile import Profile
+from farthing_cache.domain.ranking import ranked
 
 SHIPPED: Final = Path(str(resources.files("farthing_cache"))) / "verifier"
 MODEL_FILE: Final = "verifier.onnx"
@@ -25,7 +27,8 @@ _LOG_ERRORS_ONLY: Final = 3
 
 
 class OnnxVerifier:
-    """Judges pairs of profiles; `threshold` is for use without labels of one's own, `encoder_sha256` what cosines must be of."""
+    """Judges pairs of profiles. `threshold` is the probability to ask for without labels of one's own; cosines must be
+    those of the encoder `encoder_sha256`."""
 
     def __init__(self, model: ort.InferenceSession, version: str, threshold: float, encoder_sha256: str) -> None:
         self._model = model
@@ -47,19 +50,20 @@ class OnnxVerifier:
             raise VerifierError(f"the verifier in {folder.name}/ cannot be read: {type(error).__name__}") from None
 
     def score(self, asked: Profile, kept: Profile, cosine: float) -> float:
-        """The calibrated probability that the answer to `kept` serves `asked`."""
-        return self.scores(asked, [kept], [cosine])[0]
+        """What the guard decides on: how near the two are, unless the verifier objects (domain/ranking.py)."""
+        return ranked(self.scores(asked, [kept], [cosine])[0], cosine)
 
     def scores(self, asked: Profile, kept: Sequence[Profile], cosines: Sequence[float]) -> list[float]:
-        """The same for several candidates at once."""
+        """The calibrated probability that the answer to each of `kept` serves `asked`."""
         rows = [pair_features.features(asked, one, cosine) for one, cosine in zip(kept, cosines, strict=True)]
-        if not rows:
-            return []
+        return [float(one) for one in self.probabilities(np.asarray(rows, np.float32))] if rows else []
+
+    def probabilities(self, features: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+        """The same for rows of pair_features."""
         try:
-            found = self._model.run(["probability"], {"features": np.asarray(rows, np.float32)})[0]
+            return np.asarray(self._model.run(["probability"], {"features": features})[0], np.float64)
         except Exception as error:  # ONNX Runtime raises many types of its own
             raise VerifierError(f"the verifier failed: {type(error).__name__}") from None
-        return [float(one) for one in found]
 
 
 def _check(manifest: dict[str, Any], graph: bytes) -> None:

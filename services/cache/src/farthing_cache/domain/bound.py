@@ -1,16 +1,16 @@
-"""The promise that at most a share δ of all requests is answered wrongly by a semantic hit, kept while everything moves.
+"""The promise that at most a share δ of all requests is answered wrongly by a semantic hit, whatever else moves.
 
-Two parts. The *account* is what the promise rests on: some would-be hits are not served but asked anew (explored, with a
-known probability), and from those found wrong a betting martingale bounds the number of wrong answers served, at every
-moment at once, whatever the questions, the topics and the size of the cache do. A hit is served only while that bound,
-and this hit on top of it, is within δ of the requests so far. The *threshold* only decides which hits to spend the
-account on: the lowest score at which the recent labels predict an error within δ.
+Two parts. The *account* is what the promise rests on: some would-be hits are not served but asked anew (explored,
+with a known probability), and from those found wrong a betting martingale bounds the number of wrong answers served,
+at every moment at once, whatever the questions, the topics and the size of the cache do. A hit is served only while
+that bound, and this hit on top of it, is within δ of the requests so far. The *threshold* only decides which hits to
+spend the account on: the lowest score at which the recent labels predict an error within δ.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from enum import StrEnum
 from typing import Any, Final
@@ -61,9 +61,9 @@ class Promise:
     labels_least: int = 200
     period: int = 100_000  # requests after which the account starts anew, so that old merit cannot be spent
     memory: int = 8_000  # requests that the threshold remembers
-    refit_every: int = 250
-    lowered_by: int = 1  # bins at most, at each refit; raised without limit
-    pace: int = 4_000  # requests over which what is left of the account is spent
+    refit_every: int = 1_000
+    lowered_by: int = 4  # bins at most, at each refit; raised without limit
+    pace: int = 8_000  # requests over which what is left of the account is spent
 
     def __post_init__(self) -> None:
         if not (0 < self.delta < 1 and 0 < self.doubt < 1 and 0 < self.explore <= self.explore_most <= 1):
@@ -88,15 +88,17 @@ class Standing:
 class Account:
     """An upper bound on wrong answers among would-be hits, valid at every moment at once with probability 1 - doubt.
 
-    With stake c, an item that is explored with probability ε and wrong multiplies the wealth by exp(c) when unseen and by
-    exp(c - λ) when seen, where λ makes the mean 1: -log(1 - ε(1 - exp(-λ))) = c. The wealth of a mixture of stakes
-    exceeds 1/doubt with probability doubt at most (Ville), and that is solved for the number of wrong items. Nothing is
-    assumed of which items are wrong.
+    A wager on each item. With stake c, a guess p of its being wrong, and the probability ε that it is explored, the
+    wealth is multiplied by exp(c) if the item is wrong, known or not, times u = 1 - p(1 - exp(-c)) when it is not
+    explored, (1 - (1-ε)u) / ε when it is explored and right, (exp(-c) - (1-ε)u) / ε when it is explored and wrong.
+    For right and for wrong items alike the mean is 1, so that the wealth of a mixture of stakes ever exceeds
+    1/doubt with probability doubt at most (Ville). That is solved for the number of wrong items. Nothing is assumed
+    of which items are wrong; good guesses make the bound tighter, bad ones looser, never wrong.
     """
 
     doubt: float
     stakes: tuple[float, ...]
-    paid: list[float]
+    paid: list[float]  # minus the logarithm of what is known of each stake's wealth
     seen_wrong: int = 0
     estimate: float = 0.0
     _bound: float = -1.0
@@ -104,16 +106,32 @@ class Account:
     @classmethod
     def open(cls, doubt: float, explore: float) -> Account:
         """An empty account; `explore` is the smallest probability of being explored that will occur."""
-        most = -math.log1p(-explore)  # beyond it no λ exists
-        stakes = tuple(most * share for share in (0.2, 0.4, 0.6, 0.8, 0.95))
+        most = -math.log1p(-explore)  # beyond it a wrong item that is explored could cost everything
+        stakes = tuple(most * share for share in _STAKES)
         return cls(doubt, stakes, [0.0] * len(stakes))
 
-    def found_wrong(self, propensity: float) -> None:
-        """An explored item was wrong."""
+    def served(self, guess: float, propensity: float) -> None:
+        """An item was not explored: whether it is wrong stays unknown."""
+        self._pay(guess, propensity, _unexplored, 1.0)
+
+    def asked(self, guess: float, propensity: float) -> None:
+        """An item is explored: until its label comes it counts as wrong."""
+        self._pay(guess, propensity, _found_wrong, 1.0)
+
+    def labelled(self, guess: float, propensity: float, *, right: bool) -> None:
+        """The label of an explored item."""
+        if right:
+            self._pay(guess, propensity, _found_wrong, -1.0)
+            self._pay(guess, propensity, _found_right, 1.0)
+        else:
+            self.seen_wrong += 1
+            self.estimate += 1 / propensity
+
+    def _pay(
+        self, guess: float, propensity: float, factor: Callable[[float, float, float], float], sign: float
+    ) -> None:
         for at, stake in enumerate(self.stakes):
-            self.paid[at] += -math.log1p(math.expm1(-stake) / propensity)
-        self.seen_wrong += 1
-        self.estimate += 1 / propensity
+            self.paid[at] -= sign * math.log(factor(stake, guess, propensity))
         self._bound = -1.0
 
     def wrong_at_most(self) -> float:
@@ -123,20 +141,43 @@ class Account:
         return self._bound
 
     def _solved(self) -> float:
-        limit = math.log(len(self.stakes) / self.doubt)
-        low, high = 0.0, min((limit + paid) / stake for stake, paid in zip(self.stakes, self.paid, strict=True))
-        for _ in range(40):
+        limit = -math.log(self.doubt)
+        ends = [
+            (limit - math.log(share) + paid) / stake
+            for stake, share, paid in zip(self.stakes, _SHARES, self.paid, strict=True)
+        ]
+        low, high = min(0.0, min(ends)), min(ends)
+        for _ in range(24):
             middle = (low + high) / 2
             if self._log_wealth(middle) < limit:
                 low = middle
             else:
                 high = middle
-        return high
+        return max(high, float(self.seen_wrong))
 
     def _log_wealth(self, wrong: float) -> float:
-        logs = [stake * wrong - paid for stake, paid in zip(self.stakes, self.paid, strict=True)]
+        logs = [
+            math.log(share) + stake * wrong - paid
+            for stake, share, paid in zip(self.stakes, _SHARES, self.paid, strict=True)
+        ]
         most = max(logs)
         return most + math.log(sum(math.exp(one - most) for one in logs))
+
+
+_STAKES: Final = (0.3, 0.6, 0.95)
+_SHARES: Final = (0.25, 0.5, 0.25)
+
+
+def _unexplored(stake: float, guess: float, propensity: float) -> float:
+    return 1 - guess * -math.expm1(-stake)
+
+
+def _found_right(stake: float, guess: float, propensity: float) -> float:
+    return (1 - (1 - propensity) * _unexplored(stake, guess, propensity)) / propensity
+
+
+def _found_wrong(stake: float, guess: float, propensity: float) -> float:
+    return (math.exp(-stake) - (1 - propensity) * _unexplored(stake, guess, propensity)) / propensity
 
 
 @dataclass(slots=True)
@@ -149,7 +190,6 @@ class Guard:
     served: int = 0  # in this period
     hits: int = 0
     explored: int = 0
-    pending: int = 0  # explored and not yet labelled: counted as wrong
     labels: int = 0
     threshold: int = BINS
     account: Account = field(default_factory=lambda: Account(0.05, (), []))
@@ -187,10 +227,11 @@ class Guard:
         propensity = self._propensity(at)
         if random_u < propensity:
             self.explored += 1
-            self.pending += 1
+            self.account.asked(_guess(score), propensity)
             return Decision(Action.EXPLORE, Reason.EXPLORED, propensity)
         self.hits += 1
         self.served += 1
+        self.account.served(_guess(score), propensity)
         return Decision(Action.SERVE, Reason.ALLOWED, propensity)
 
     def label(self, score: float, *, explored: bool, right: bool, propensity: float = 1.0) -> None:
@@ -203,14 +244,11 @@ class Guard:
         self.labelled[at] += 1
         self.wrong[at] += not right
         if explored:
-            self.pending = max(0, self.pending - 1)
-            if not right:
-                self.account.found_wrong(propensity)
+            self.account.labelled(_guess(score), propensity, right=right)
 
     def bound(self) -> float:
         """Wrong answers served in this period, at most."""
-        suspected = self.account.wrong_at_most() - self.account.seen_wrong + self.pending / self.promise.explore
-        return min(float(self.served), suspected)
+        return min(float(self.served), self.account.wrong_at_most() - self.account.seen_wrong)
 
     def standing(self) -> Standing:
         """What is known, for whoever watches."""
@@ -229,7 +267,7 @@ class Guard:
     def to_state(self) -> dict[str, Any]:
         """Plain values for JSON."""
         state = asdict(self)
-        del state["promise"]
+        del state["promise"], state["account"]["_bound"]
         return {"version": _VERSION, **state}
 
     @classmethod
@@ -252,7 +290,7 @@ class Guard:
 
     def _begin_period(self) -> None:
         self.account = Account.open(self.promise.doubt, self.promise.explore)
-        self.in_period = self.served = self.pending = 0
+        self.in_period = self.served = 0
 
     def _propensity(self, at: int) -> float:
         """More where an error is likelier: there each exploration says more."""
@@ -281,6 +319,11 @@ class Guard:
         self.weight *= kept
         for counts in (self.candidates, self.labelled, self.wrong):
             counts[:] = [kept * count for count in counts]
+
+
+def _guess(score: float) -> float:
+    """How likely a candidate is wrong, by its score alone: it must be the same when the label comes."""
+    return min(0.8, max(0.02, 1 - score))
 
 
 def bin_of(score: float) -> int:

@@ -33,8 +33,6 @@ STRICT: Final = Rules()
 
 def ineligible(prompt: Profile, rules: Rules = STRICT) -> Ineligible | None:
     """Why this text takes no part in semantic reuse, neither to be served nor to serve; None if it does."""
-    if not prompt.words:
-        return Ineligible.EMPTY
     if prompt.traits & Trait.LONG:
         return Ineligible.LONG
     if prompt.traits & Trait.MIXED_SCRIPT:
@@ -43,7 +41,7 @@ def ineligible(prompt: Profile, rules: Rules = STRICT) -> Ineligible | None:
         return Ineligible.TIME
     if prompt.traits & Trait.PERSONAL and not rules.personal:
         return Ineligible.PERSONAL
-    return None
+    return None if prompt.words else Ineligible.EMPTY
 
 
 def stands_alone(prompt: Profile) -> bool:
@@ -53,4 +51,4 @@ def stands_alone(prompt: Profile) -> bool:
     return not prompt.traits & (Trait.BACKWARD | Trait.ELLIPSIS | Trait.PERSONAL | Trait.DEFINITE | Trait.TIME)
 
 
-_FEWEST_WORDS: Final = 3
+_FEWEST_WORDS: Final = 2

@@ -1,5 +1,7 @@
 """What the cache knows of English words: which say nothing, which mean the same, which turn a sentence round."""
 
+# ruff: noqa: E501 # tables of words
+
 from __future__ import annotations
 
 from typing import Final
@@ -41,7 +43,7 @@ ROLES: Final[dict[str, int]] = {
     word: number
     for number, words in enumerate(
         (
-            "from off since out", "to into onto toward towards until till", "in at on within inside during near around",
+            "from since out", "to into onto toward towards until till", "in at on within inside during near around",
             "with using via through by", "without", "before under below less fewer beneath",
             "after over above more beyond", "than against", "and or & / between among versus vs", "for", "about regarding",
         ),
@@ -52,12 +54,14 @@ ROLES: Final[dict[str, int]] = {
 ROLE_FROM: Final = 1
 ROLE_TO: Final = 2
 ROLE_PLACE: Final = 3
+ROLE_WITH: Final = 4
+ROLE_WITHOUT: Final = 5
+ROLE_BEFORE: Final = 6
+ROLE_AFTER: Final = 7
 ROLE_THAN: Final = 8
 ROLE_JOINED: Final = 9
 
-PREPOSITIONS: Final = frozenset(ROLES) | _words(
-    "of per upon across along behind beside despite except like unlike up down"
-)
+PREPOSITIONS: Final = frozenset(ROLES) | _words("of per upon across along behind beside despite except like unlike")
 
 # Strength of a claim: bits of a mask.
 QUANTIFIERS: Final[dict[str, int]] = {

@@ -10,11 +10,36 @@ from farthing_cache.domain.profile import SKETCH_BYTES, Kind, Profile, Question,
 from farthing_cache.domain.veto import Veto, veto
 
 NAMES: Final[tuple[str, ...]] = (
-    "cosine", "strange_words", "strange_words_more", "shared_words", "strange_share", "names_strange", "names_strange_more",
-    "scoped_strange", "scoped_strange_more", "kept_ends", "substitution", "one_sided", "in_order", "spelling", "spelling_bits",
-    "size_ratio", "size", "same_question", "open_question", "command_differs", "negations", "quantifiers_differ", "backward_differs",
-    "same_words", "vetoed", "misspelled", "strange_spelled", "strange_spelled_more", "last_strange",
-)  # fmt: skip
+    "cosine",
+    "strange_words",
+    "strange_words_more",
+    "shared_words",
+    "strange_share",
+    "names_strange",
+    "names_strange_more",
+    "scoped_strange",
+    "scoped_strange_more",
+    "kept_ends",
+    "substitution",
+    "one_sided",
+    "in_order",
+    "spelling",
+    "spelling_bits",
+    "size_ratio",
+    "size",
+    "same_question",
+    "open_question",
+    "command_differs",
+    "negations",
+    "quantifiers_differ",
+    "backward_differs",
+    "same_words",
+    "vetoed",
+    "misspelled",
+    "strange_spelled",
+    "strange_spelled_more",
+    "last_strange",
+)
 
 
 def features(p: Profile, q: Profile, cosine: float) -> tuple[float, ...]:

@@ -95,13 +95,23 @@ class Profile:
         opposites = sorted(self.opposites)
         parts = [
             _HEADER.pack(
-                VERSION, self.question, self.language, self.negations, self.quantifiers, self.traits, self.size,
-                len(self.words), len(opposites),
+                VERSION,
+                self.question,
+                self.language,
+                self.negations,
+                self.quantifiers,
+                self.traits,
+                self.size,
+                len(self.words),
+                len(opposites),
             ),
             self.sketch.to_bytes(SKETCH_BYTES, "big"),
-            *(_WORD.pack(word.hash >> 8, word.hash & 255, word.kind << 4 | word.role, word.letters) for word in self.words),
+            *(
+                _WORD.pack(word.hash >> 8, word.hash & 255, word.kind << 4 | word.role, word.letters)
+                for word in self.words
+            ),
             *(one.to_bytes(_HASH_BYTES, "big") for one in opposites),
-        ]  # fmt: skip
+        ]
         return b"".join(parts)
 
     @classmethod
@@ -118,14 +128,21 @@ class Profile:
             raise ValueError("not a profile of this version")
         split = words * _WORD.size
         return cls(
-            Question(question), language, negations, quantifiers, Trait(traits), size,
+            Question(question),
+            language,
+            negations,
+            quantifiers,
+            Trait(traits),
+            size,
             tuple(
                 Word(high << 8 | low, Kind(flags >> 4), flags & 15, letters)
                 for high, low, flags, letters in _WORD.iter_unpack(body[:split])
             ),
-            frozenset(int.from_bytes(body[at : at + _HASH_BYTES], "big") for at in range(split, len(body), _HASH_BYTES)),
+            frozenset(
+                int.from_bytes(body[at : at + _HASH_BYTES], "big") for at in range(split, len(body), _HASH_BYTES)
+            ),
             int.from_bytes(kept[_HEADER.size : _HEADER.size + SKETCH_BYTES], "big"),
-        )  # fmt: skip
+        )
 
 
 def of(text: str, key: bytes) -> Profile:
@@ -175,15 +192,15 @@ def _words(spoken: Sequence[Token], hasher: _Hasher) -> list[Word]:
     role = 0
     after_number = False
     before = ""
-    for token in spoken:
+    for at, token in enumerate(spoken, start=1):
         word, asked = token.word, before in {"what", "which"}
         before = word
-        if word in lexicon.ROLES:
+        if word in lexicon.ROLES and not (word == "on" and at == len(spoken)):
             role = lexicon.ROLES[word]
             continue
         kind, value = _kind(token, shouted=shouted, after_number=after_number)
         after_number = kind is Kind.NUMBER
-        if (kind is Kind.UNIT and asked) or (kind is Kind.WORD and word in _SILENT):
+        if (kind is Kind.UNIT and asked) or (kind is Kind.WORD and word in _SILENT and word != "on"):
             continue
         words.append(Word(hasher(value), kind, role, hasher.letters(value)))
         role = 0
@@ -254,18 +271,39 @@ def _sketch(lower: Sequence[str], hasher: _Hasher) -> int:
 
 
 _WH: Final[dict[str, Question]] = {
-    "who": Question.WHO, "whom": Question.WHO, "whose": Question.WHO, "when": Question.WHEN, "where": Question.WHERE,
-    "why": Question.WHY, "how": Question.HOW, "what": Question.WHAT, "which": Question.WHAT,
-}  # fmt: skip
+    "who": Question.WHO,
+    "whom": Question.WHO,
+    "whose": Question.WHO,
+    "when": Question.WHEN,
+    "where": Question.WHERE,
+    "why": Question.WHY,
+    "how": Question.HOW,
+    "what": Question.WHAT,
+    "which": Question.WHAT,
+}
 _AFTER_HOW: Final = frozenset(
     "many much long far often old tall big high deep large fast heavy wide soon late expensive".split()
 )
 _AFTER_WHAT: Final[dict[str, Question]] = {
-    "time": Question.WHEN, "year": Question.WHEN, "date": Question.WHEN, "day": Question.WHEN, "month": Question.WHEN,
-    "place": Question.WHERE, "country": Question.WHERE, "city": Question.WHERE, "person": Question.WHO, "people": Question.WHO,
-    "way": Question.HOW, "reason": Question.WHY, "reasons": Question.WHY, "price": Question.HOW_MUCH, "number": Question.HOW_MUCH,
-    "steps": Question.HOW, "cause": Question.WHY, "causes": Question.WHY,
-}  # fmt: skip
+    "time": Question.WHEN,
+    "year": Question.WHEN,
+    "date": Question.WHEN,
+    "day": Question.WHEN,
+    "month": Question.WHEN,
+    "place": Question.WHERE,
+    "country": Question.WHERE,
+    "city": Question.WHERE,
+    "person": Question.WHO,
+    "people": Question.WHO,
+    "way": Question.HOW,
+    "reason": Question.WHY,
+    "reasons": Question.WHY,
+    "price": Question.HOW_MUCH,
+    "number": Question.HOW_MUCH,
+    "steps": Question.HOW,
+    "cause": Question.WHY,
+    "causes": Question.WHY,
+}
 _STARTS: Final = 12
 _ASIDE: Final = frozenset("please hi hello hey so and but ok okay well the a an".split())
 

@@ -70,7 +70,13 @@ def _negations_differ(p: Profile, q: Profile) -> bool:
 
 def _turned_round(p: Profile, q: Profile) -> bool:
     one, other = set(_hashes(p.words)), set(_hashes(q.words))
-    return not p.opposites.isdisjoint(other - one) or not q.opposites.isdisjoint(one - other)
+    if not p.opposites.isdisjoint(other - one) or not q.opposites.isdisjoint(one - other):
+        return True
+    before, after = _once(p), _once(q)
+    return any({role, after.get(word)} in _OPPOSED for word, role in before.items())
+
+
+_OPPOSED: Final = ({lexicon.ROLE_BEFORE, lexicon.ROLE_AFTER}, {lexicon.ROLE_WITH, lexicon.ROLE_WITHOUT})
 
 
 def _quantifiers_differ(p: Profile, q: Profile) -> bool:
@@ -159,8 +165,16 @@ def _once(p: Profile) -> dict[int, int]:
 
 
 _RULES: Final[tuple[tuple[Veto, Rule], ...]] = (
-    (Veto.LENGTH, _too_long), (Veto.SCRIPT, _looks_alike), (Veto.LANGUAGE, _languages_differ), (Veto.NUMBERS, _numbers_differ),
-    (Veto.UNITS, _units_differ), (Veto.NEGATION, _negations_differ), (Veto.ANTONYMS, _turned_round),
-    (Veto.QUANTIFIERS, _quantifiers_differ), (Veto.QUESTION, _questions_differ), (Veto.ENTITIES, _entities_differ),
-    (Veto.ORDER, _order_differs), (Veto.SCOPE, _scopes_differ),
-)  # fmt: skip
+    (Veto.LENGTH, _too_long),
+    (Veto.SCRIPT, _looks_alike),
+    (Veto.LANGUAGE, _languages_differ),
+    (Veto.NUMBERS, _numbers_differ),
+    (Veto.UNITS, _units_differ),
+    (Veto.NEGATION, _negations_differ),
+    (Veto.ANTONYMS, _turned_round),
+    (Veto.QUANTIFIERS, _quantifiers_differ),
+    (Veto.QUESTION, _questions_differ),
+    (Veto.ENTITIES, _entities_differ),
+    (Veto.ORDER, _order_differs),
+    (Veto.SCOPE, _scopes_differ),
+)

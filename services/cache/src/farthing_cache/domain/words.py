@@ -21,8 +21,10 @@ _NUMBER_WITH_UNIT: Final = re.compile(r"(\d+(?:[.,]\d+)*)([^\W\d_]{1,12})", re.U
 _IDEOGRAPHS: Final = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
 # What people say around a question.
 _COURTESY: Final = re.compile(
-    r"\b(?:thank(?:s| you)(?: (?:so|very) much)?(?: in advance)?|sorry (?:to|for) \w+(?: you)?|good (?:morning|afternoon|evening)|"
-    r"any help (?:is|would be) (?:welcome|appreciated)|(?:a )?quick question|just curious|i(?: was|'m| am) (?:just )?wondering(?: if)?|"
+    r"\b(?:thank(?:s| you)(?: (?:so|very) much)?(?: in advance)?|sorry (?:to|for) \w+(?: you)?|"
+    r"good (?:morning|afternoon|evening)|"
+    r"any help (?:is|would be) (?:welcome|appreciated)|(?:a )?quick question|just curious|"
+    r"i(?: was|'m| am) (?:just )?wondering(?: if)?|"
     r"(?:can|could|would|will) (?:you|someone|anyone) (?:please )?(?:help me|tell me|explain(?: to me)?|let me know)|"
     r"i(?:'d| would) (?:like|love) to (?:know|ask)|i (?:want|need) to know|(?:please )?let me know|do you know)\b",
     re.IGNORECASE,
