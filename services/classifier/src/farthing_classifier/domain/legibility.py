@@ -14,6 +14,7 @@ MIN_FOREIGN_WORDS: Final = 2
 
 _NO_TEXT: Final = frozenset({"Cc", "Co", "Cn", "Cs"})
 _LAYOUT: Final = frozenset("\n\r\t\f\v")
+_WITHOUT_LAYOUT: Final = dict.fromkeys(map(ord, _LAYOUT))
 _REPLACEMENT: Final = "\N{REPLACEMENT CHARACTER}"
 # Base64, hexadecimal dumps, minified data: no language has such words.
 _ENCODED: Final = re.compile(r"[A-Za-z0-9+/=_-]{64,}")
@@ -48,7 +49,7 @@ def is_not_text(text: str) -> bool:
     sample = text[:SAMPLE_CHARS]
     if not sample:
         return False
-    if not sample.isprintable():
+    if not sample.translate(_WITHOUT_LAYOUT).isprintable():
         strange = sum(char == _REPLACEMENT or _is_strange(char) for char in sample)
         if strange > NOT_TEXT_SHARE * len(sample):
             return True
