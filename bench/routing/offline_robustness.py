@@ -103,7 +103,7 @@ def _judge(study: Study) -> tuple[Judge, list[str], list[str]]:
     folds, made = study.random.folds, study.corpus
     fitted = heads.fit(made, folds != HELD_OUT, train_classifier.SEED, train_classifier.load_tokenizer(ENCODER))
     rest = np.flatnonzero(made.has_outcome & (folds != HELD_OUT))
-    curves = calibrating.fit(made, [study.random.both], rest)
+    curves = calibrating.fit(made, study.random.both, rest)
     floor = float(np.median(curves.successes(study.random.both[rest])[:, 0]))
     chance = random.Random(study.seed)
     train: list[str] = []

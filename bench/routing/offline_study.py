@@ -71,9 +71,9 @@ def load(data: Path, seed: int) -> Study:
     made = corpus.make(routing_data.load(data), task_seeds.seeds(train_classifier.SEED), encoder, CACHE)
     tokenizer = train_classifier.load_tokenizer(ENCODER)
     heads_seed = train_classifier.SEED
-    random = evaluation.cross_fit(made, evaluation.at_random(made, heads_seed), heads_seed, tokenizer)
-    strange = evaluation.cross_fit(made, evaluation.by_group(made, heads_seed), heads_seed, tokenizer)
-    curves = calibrating.fit(made, [random.both, strange.both])
+    random = evaluation.cross_fit(made, evaluation.at_random(made, heads_seed), heads_seed, tokenizer, CACHE)
+    strange = evaluation.cross_fit(made, evaluation.by_group(made, heads_seed), heads_seed, tokenizer, CACHE)
+    curves = calibrating.fit(made, random.both)
     return Study(
         data=data,
         seed=seed,
@@ -81,8 +81,8 @@ def load(data: Path, seed: int) -> Study:
         corpus=made,
         random=random,
         strange=strange,
-        random_success=calibrating.cross_calibrated(made, random.both, random.folds),
-        strange_success=calibrating.cross_calibrated(made, strange.both, strange.folds),
-        first_success=calibrating.cross_calibrated(made, random.first, random.folds),
+        random_success=calibrating.cross_calibrated(made, random.both, random.both, random.folds),
+        strange_success=calibrating.cross_calibrated(made, random.both, strange.both, strange.folds),
+        first_success=calibrating.cross_calibrated(made, random.both, random.first, random.folds),
         doubt_limit=evaluation.doubt_limit(made, random, curves),
     )

@@ -5,37 +5,36 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from farthing_models import fitting, metrics
-from farthing_models.fitting import Examples
+from farthing_models import fitting, forest, metrics
+from farthing_models.bags import Bags
 
 RNG = np.random.default_rng(5)
 INPUTS = RNG.normal(size=(1200, 6))
 TRUE_LOGITS = 1.5 * INPUTS[:, 0] - INPUTS[:, 1]
 LABELS = (RNG.random(1200) < fitting.sigmoid(TRUE_LOGITS)).astype(float)
-LONG = fitting.NetOptions(epochs=80)
+ONES = np.ones(1200)
 
 
-def examples(source: np.ndarray | None = None, labels: np.ndarray = LABELS) -> Examples:
-    return Examples(INPUTS, labels, np.zeros(1200, dtype=np.int64) if source is None else source, np.ones(1200))
+def test_ridge_finds_the_weights_of_each_column() -> None:
+    values = np.column_stack([2.0 * INPUTS[:, 0] + 1.0, -INPUTS[:, 2]])
+    linear = fitting.ridge(INPUTS, values, ONES, penalty=1e-6)
+    np.testing.assert_allclose(linear(INPUTS), values, atol=1e-5)
 
 
-def test_a_net_finds_what_decides() -> None:
-    logits = fitting.ensemble(examples(), [1, 2], LONG).logits(INPUTS)
-    assert metrics.auc(logits, LABELS) > 0.8
-    assert metrics.ece(fitting.sigmoid(logits), LABELS) < 0.06
+def test_a_sparse_ridge_agrees_with_the_closed_form() -> None:
+    bags = Bags.of([sorted(set(RNG.integers(1, 9, 4).tolist())) for _ in range(60)])
+    values, weight = RNG.normal(size=(60, 2)), np.ones(60)
+    found = fitting.sparse_ridge(bags.matrix, values, weight, 2.0, steps=60)
+    dense = bags.matrix.toarray()[:, :10]
+    expected = np.linalg.solve(dense.T @ dense + 2.0 * np.eye(10), dense.T @ values)
+    np.testing.assert_allclose(found[:10], expected, atol=1e-6)
 
 
-def test_the_same_seed_gives_the_same_net() -> None:
-    first, second = (fitting.ensemble(examples(), [3]).logits(INPUTS) for _ in range(2))
-    np.testing.assert_array_equal(first, second)
-
-
-def test_a_weaker_source_does_not_shift_the_reference() -> None:
-    source = (np.arange(1200) % 2).astype(np.int64)
-    fails_more = np.where(source == 1, RNG.random(1200) < fitting.sigmoid(TRUE_LOGITS + 2.0), LABELS).astype(float)
-    net = fitting.ensemble(examples(source, fails_more), [1, 2], LONG)
-    reference = fitting.sigmoid(net.logits(INPUTS))[source == 0]
-    assert reference.mean() == pytest.approx(LABELS[source == 0].mean(), abs=0.07)
+def test_trees_find_a_step_and_are_the_same_each_time() -> None:
+    values = np.where(INPUTS[:, 0] > 0.5, 1.0, -1.0)
+    first, second = (forest.fit(INPUTS, values, ONES, seed=3, trees=40) for _ in range(2))
+    np.testing.assert_array_equal(first(INPUTS), second(INPUTS))
+    assert np.corrcoef(first(INPUTS), values)[0, 1] > 0.95
 
 
 def test_calibration_undoes_a_slope_and_a_shift() -> None:
@@ -46,8 +45,16 @@ def test_calibration_undoes_a_slope_and_a_shift() -> None:
 
 def test_softmax_regression_separates_classes() -> None:
     labels = (INPUTS[:, 0] > 0).astype(np.int64) + (INPUTS[:, 1] > 1).astype(np.int64)
-    linear = fitting.softmax_regression(INPUTS, labels, np.ones(1200), 3, decay=1e-5)
+    linear = fitting.softmax_regression(INPUTS, labels, ONES, 3, decay=1e-5)
     assert (linear(INPUTS).argmax(axis=1) == labels).mean() > 0.8
+
+
+def test_softmax_regression_reads_bags_too() -> None:
+    labels = np.arange(80) % 2
+    bags = Bags.of([[1 + int(label), 5] for label in labels])
+    table, linear = fitting.bag_softmax_regression(bags.folded(16), np.zeros((80, 1)), labels, np.ones(80), 2)
+    logits = bags.folded(16) @ table + linear(np.zeros((80, 1)))
+    assert (logits.argmax(axis=1) == labels).all()
 
 
 def test_quantile_regression_leaves_the_right_share_below() -> None:

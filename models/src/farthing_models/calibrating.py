@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -21,30 +20,24 @@ KNOTS: Final = tuple(number / 4.0 for number in range(-20, 25))
 
 @dataclass(frozen=True, slots=True)
 class Curves:
-    """A slope and a shift of the log-odds for each tier: two numbers that a few thousand outcomes settle well."""
+    """A slope and a shift of the log-odds, the same for every tier: curves of their own would change the order of the
+    gains, which are small differences between them. The heads leave little to correct. What a deployment learns from
+    its own outcomes may differ from tier to tier."""
 
-    lines: tuple[tuple[float, float], ...]
+    slope: float
+    shift: float
 
     def successes(self, scores: Matrix) -> Matrix:
         """Calibrated probabilities; none falls from one tier to the next."""
-        odds = np.column_stack([self._odds(scores[:, tier], tier) for tier in range(len(self.lines))])
-        return np.asarray(np.maximum.accumulate(odds, axis=1))
+        return np.maximum.accumulate(self._odds(scores), axis=1)
 
     def calibration(self, version: str, heads: str) -> Calibration:
         """As the service reads it: points of the curves, straight between them."""
-        knots = np.asarray(KNOTS)
-        return Calibration(
-            version,
-            heads,
-            {
-                tier: Curve(KNOTS, tuple(round(float(odd), 6) for odd in self._odds(knots, number)))
-                for number, tier in enumerate(Tier)
-            },
-        )
+        curve = Curve(KNOTS, tuple(round(float(odd), 6) for odd in self._odds(np.asarray(KNOTS))))
+        return Calibration(version, heads, dict.fromkeys(Tier, curve))
 
-    def _odds(self, scores: Matrix, tier: int) -> Matrix:
-        slope, shift = self.lines[tier]
-        return fitting.sigmoid(slope * scores + shift)
+    def _odds(self, scores: Matrix) -> Matrix:
+        return fitting.sigmoid(self.slope * scores + self.shift)
 
 
 def outcomes(corpus: Corpus) -> Matrix:
@@ -53,18 +46,17 @@ def outcomes(corpus: Corpus) -> Matrix:
     return np.column_stack([corpus.small, medium, corpus.large])
 
 
-def fit(corpus: Corpus, held: Sequence[Matrix], rows: Numbers | None = None) -> Curves:
-    """From the scores of texts with an outcome, held out in one or several ways; `rows`: from these alone."""
+def fit(corpus: Corpus, scores: Matrix, rows: Numbers | None = None) -> Curves:
+    """From held-out scores of texts with an outcome; `rows`: of these alone."""
     known = np.flatnonzero(corpus.has_outcome) if rows is None else rows
-    labels = np.vstack([outcomes(corpus)[known]] * len(held))
-    scores = np.vstack([part[known] for part in held])
-    return Curves(tuple(fitting.calibration(scores[:, tier], labels[:, tier]) for tier in range(len(TIERS))))
+    return Curves(*fitting.calibration(scores[known].ravel(), outcomes(corpus)[known].ravel()))
 
 
-def cross_calibrated(corpus: Corpus, scores: Matrix, folds: Numbers) -> Matrix:
-    """Each fold calibrated on the others: for measuring, so that no text helps to calibrate itself."""
+def cross_calibrated(corpus: Corpus, reference: Matrix, scores: Matrix, folds: Numbers) -> Matrix:
+    """Each fold of `scores` calibrated by the `reference` scores of the other folds' texts: for measuring, so that no
+    text helps to calibrate itself."""
     calibrated = np.zeros_like(scores)
     for fold in np.unique(folds):
         others = np.flatnonzero(corpus.has_outcome & (folds != fold))
-        calibrated[folds == fold] = fit(corpus, [scores], others).successes(scores[folds == fold])
+        calibrated[folds == fold] = fit(corpus, reference, others).successes(scores[folds == fold])
     return calibrated

@@ -6,13 +6,14 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from farthing_classifier.domain import lexical, ngrams
-from farthing_classifier.ports import Encoder, EncoderInfo
+from farthing_classifier.domain.wording import core
+from farthing_classifier.ports import Encoded, EncoderInfo
 from farthing_models.bags import Bags
 from farthing_models.fitting import Matrix
 from farthing_models.routing_data import SOURCES, Row
@@ -27,6 +28,19 @@ TASKS: Final = (
 
 Mask = npt.NDArray[np.bool_]
 Numbers = npt.NDArray[np.int64]
+
+
+class Embedder(Protocol):
+    """What training needs of an encoder."""
+
+    @property
+    def info(self) -> EncoderInfo:
+        """Which encoder this is."""
+        ...
+
+    def encode(self, text: str) -> Encoded:
+        """The unit vector of one text."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -61,7 +75,7 @@ class Corpus:
         return np.flatnonzero(self.source == SOURCES.index(source))
 
 
-def make(rows: Sequence[Row], seeds: Sequence[Seed], encoder: Encoder, cache: Path | None) -> Corpus:
+def make(rows: Sequence[Row], seeds: Sequence[Seed], encoder: Embedder, cache: Path | None) -> Corpus:
     """Embeds every text, or takes the embeddings of the same texts from `cache`."""
     asked, written = [row.text for row in rows], [seed.text for seed in seeds]
     labels = [row.task for row in rows] + [seed.task for seed in seeds]
@@ -89,8 +103,18 @@ def surface(texts: Sequence[str]) -> Matrix:
     return np.asarray([lexical.features(text) for text in texts], dtype=np.float32).astype(np.float64)
 
 
-def embed(texts: Sequence[str], encoder: Encoder, cache: Path | None) -> Matrix:
-    """The embedding of each text, kept in `cache` for the next time."""
+def embed(texts: Sequence[str], encoder: Embedder, cache: Path | None) -> Matrix:
+    """The embedding of each text without its courtesies, as the service embeds it; kept in `cache`."""
+    read = [core(text) for text in texts]
+    changed = [number for number, text in enumerate(texts) if read[number] != text]
+    embeddings = _embed(texts, encoder, cache)
+    embeddings[changed] = _embed([read[number] for number in changed], encoder, cache)
+    return embeddings
+
+
+def _embed(texts: Sequence[str], encoder: Embedder, cache: Path | None) -> Matrix:
+    if not texts:
+        return np.zeros((0, encoder.info.dimension))
     stored = cache / f"{digest(texts, encoder.info)[:32]}.npy" if cache is not None else None
     if stored is not None and stored.is_file():
         return np.asarray(np.load(stored), dtype=np.float64)
@@ -101,7 +125,7 @@ def embed(texts: Sequence[str], encoder: Encoder, cache: Path | None) -> Matrix:
     return np.asarray(embeddings, dtype=np.float64)
 
 
-def digest(texts: Sequence[str], encoder: EncoderInfo) -> str:
+def digest(texts: Sequence[str], encoder: EmbedderInfo) -> str:
     """Names texts as one encoder reads them."""
     parts = [encoder.sha256, str(encoder.window_tokens), *texts]
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()

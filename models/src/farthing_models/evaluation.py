@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 import numpy as np
 from tokenizers import Tokenizer
 
-from farthing_models import calibrating, heads, metrics
+from farthing_classifier.domain import lexical, ngrams, wording
+from farthing_models import bags, calibrating, fitting, forest, heads, lengths, metrics, task_seeds
 from farthing_models.calibrating import Curves
 from farthing_models.corpus import TASKS, Corpus, Mask, Numbers
 from farthing_models.fitting import Matrix
@@ -46,20 +49,36 @@ def at_random(corpus: Corpus, seed: int) -> Numbers:
 
 
 def by_group(corpus: Corpus, seed: int) -> Numbers:
-    """Five folds with each group whole in one: subjects, benchmarks, templates. GSM8K is one group.
-
-    Benchmarks that two sets share fall into one fold: else a benchmark would be left out in name only.
-    """
+    """Five folds with each group whole in one: subjects, benchmarks, templates. GSM8K is one group, apart from the
+    questions of it that the other set holds."""
     names = sorted(set(corpus.group))
-    shared = {f"{NINE}:gsm8k", f"{NINE}:agentverse-mgsm"} & set(names)
-    order = np.random.default_rng(seed).permutation(len(names)) % FOLDS
-    fold = dict(zip(names, order, strict=True))
-    fold |= dict.fromkeys(shared, fold.get(f"{GSM8K}:gsm8k", 0))
+    fold = dict(zip(names, np.random.default_rng(seed).permutation(len(names)) % FOLDS, strict=True))
     return np.asarray([fold[name] for name in corpus.group], dtype=np.int64)
 
 
-def cross_fit(corpus: Corpus, folds: Numbers, seed: int, tokenizer: Tokenizer) -> Held:
-    """Fits all heads once for each fold, on the others."""
+def cross_fit(corpus: Corpus, folds: Numbers, seed: int, tokenizer: Tokenizer, cache: Path | None = None) -> Held:
+    """Fits all heads once for each fold, on the others; or takes what the same code said of the same data before."""
+    stored = cache / f"held-{_digest(corpus, folds, seed)}.npz" if cache is not None else None
+    if stored is not None and stored.is_file():
+        with np.load(stored) as kept:
+            return Held(*(kept[name] for name in Held.__slots__))
+    held = _cross_fit(corpus, folds, seed, tokenizer)
+    if stored is not None:
+        stored.parent.mkdir(parents=True, exist_ok=True)
+        np.savez(stored, **{name: getattr(held, name) for name in Held.__slots__})
+    return held
+
+
+def _digest(corpus: Corpus, folds: Numbers, seed: int) -> str:
+    """Names the data, the folds, and the source that fits."""
+    modules = (lexical, ngrams, wording, bags, fitting, forest, heads, lengths, task_seeds)
+    source = "".join(Path(module.__file__ or "").read_text("utf-8") for module in modules)
+    parts = [corpus.sha256, repr(corpus.group), source, str(seed)]
+    numbers = [corpus.small, corpus.large, folds]
+    return hashlib.sha256("\0".join(parts).encode() + b"".join(each.tobytes() for each in numbers)).hexdigest()[:32]
+
+
+def _cross_fit(corpus: Corpus, folds: Numbers, seed: int, tokenizer: Tokenizer) -> Held:
     parts = {
         int(fold): _said(heads.fit(corpus, folds != fold, seed, tokenizer), corpus, folds == fold)
         for fold in np.unique(folds)
@@ -74,16 +93,16 @@ def cross_fit(corpus: Corpus, folds: Numbers, seed: int, tokenizer: Tokenizer) -
 
 
 def _said(fitted: FittedHeads, corpus: Corpus, rows: Mask) -> tuple[Matrix, ...]:
-    bags, surface, embeddings = corpus.bags.part(rows), corpus.lexical[rows], corpus.embeddings[rows]
+    grams, surface, embeddings = corpus.bags.part(rows), corpus.lexical[rows], corpus.embeddings[rows]
     first, both = fitted.scores(corpus, rows)
     tasks = fitted.stage1.tasks(embeddings, surface)
     return (
         first,
         both,
-        fitted.stage0.tasks(bags, surface),
+        fitted.stage0.tasks(grams, surface),
         tasks,
         fitted.stage1.lengths(tasks, surface, fitted.stage1.scaler.scaled(surface)),
-        fitted.stage0.doubts(bags, surface),
+        fitted.stage0.doubts(grams, surface),
         fitted.stage1.familiar(embeddings),
     )
 
@@ -101,18 +120,18 @@ class Evaluation:
     familiarity: Matrix
 
 
-def evaluate(corpus: Corpus, seed: int, tokenizer: Tokenizer) -> Evaluation:
+def evaluate(corpus: Corpus, seed: int, tokenizer: Tokenizer, cache: Path | None = None) -> Evaluation:
     """Fits all heads ten times; takes minutes."""
-    random = cross_fit(corpus, at_random(corpus, seed), seed, tokenizer)
-    strange = cross_fit(corpus, by_group(corpus, seed), seed, tokenizer)
-    curves = calibrating.fit(corpus, [random.both, strange.both])
+    random = cross_fit(corpus, at_random(corpus, seed), seed, tokenizer, cache)
+    strange = cross_fit(corpus, by_group(corpus, seed), seed, tokenizer, cache)
+    curves = calibrating.fit(corpus, random.both)
     limit = doubt_limit(corpus, random, curves)
     figures: Figures = {}
     for name, held in (("in_domain", random), ("leave_groups_out", strange)):
-        calibrated = calibrating.cross_calibrated(corpus, held.both, held.folds)
+        calibrated = calibrating.cross_calibrated(corpus, random.both, held.both, held.folds)
         figures |= routing_figures(corpus, calibrated[:, 2] - calibrated[:, 0], name)
         figures |= _calibration_figures(corpus, calibrated, name)
-    first = calibrating.cross_calibrated(corpus, random.first, random.folds)
+    first = calibrating.cross_calibrated(corpus, random.both, random.first, random.folds)
     figures |= routing_figures(corpus, first[:, 2] - first[:, 0], "first_stage_in_domain")
     figures["encoder_share"] = float((random.doubt > limit)[corpus.has_outcome].mean())
     figures |= (

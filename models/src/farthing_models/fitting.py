@@ -83,14 +83,15 @@ def softmax_regression(
     decay: float = 3e-3,
 ) -> Linear:
     """Linear logits of `classes` classes, by full gradients."""
-    weights = [np.zeros((inputs.shape[1], classes)), np.zeros(classes)]
-    target = np.eye(classes)[labels]
-    scale = weight / weight.sum()
+    inputs = inputs.astype(np.float32)
+    weights: list[Any] = [np.zeros((inputs.shape[1], classes), np.float32), np.zeros(classes, np.float32)]
+    target = np.eye(classes, dtype=np.float32)[labels]
+    scale = (weight / weight.sum()).astype(np.float32)
     optimizer = _Adam(weights, steps=epochs, rate=0.02)
     for _ in range(epochs):
         error = (softmax(inputs @ weights[0] + weights[1]) - target) * scale[:, None]
         optimizer.step([inputs.T @ error + decay * weights[0], error.sum(axis=0)])
-    return Linear(weights[0], weights[1])
+    return Linear(weights[0].astype(np.float64), weights[1].astype(np.float64))
 
 
 def bag_softmax_regression(
@@ -100,20 +101,24 @@ def bag_softmax_regression(
     weight: Matrix,
     classes: int,
     *,
-    epochs: int = 80,
+    epochs: int = 60,
     decay: tuple[float, float] = (3e-6, 1e-4),
 ) -> tuple[Matrix, Linear]:
     """The same with a sparse matrix beside the inputs; `decay` is that of the bags' weights and of the inputs'."""
-    weights = [np.zeros((bags.shape[1], classes)), np.zeros((inputs.shape[1], classes)), np.zeros(classes)]
-    target = np.eye(classes)[labels]
-    scale = weight / weight.sum()
+    # Single precision: this is the longest step of the training.
+    bags, inputs = bags.astype(np.float32), inputs.astype(np.float32)
+    shapes = ((bags.shape[1], classes), (inputs.shape[1], classes), (classes,))
+    weights: list[Any] = [np.zeros(shape, dtype=np.float32) for shape in shapes]
+    target = np.eye(classes, dtype=np.float32)[labels]
+    scale = (weight / weight.sum()).astype(np.float32)
     transposed = bags.T.tocsr()
     optimizer = _Adam(weights, steps=epochs, rate=0.05)
     for _ in range(epochs):
         error = (softmax(bags @ weights[0] + inputs @ weights[1] + weights[2]) - target) * scale[:, None]
         gradients = [transposed @ error + decay[0] * weights[0], inputs.T @ error + decay[1] * weights[1]]
         optimizer.step([*gradients, error.sum(axis=0)])
-    return weights[0], Linear(weights[1], weights[2])
+    table, linear, bias = [each.astype(np.float64) for each in weights]
+    return table, Linear(linear, bias)
 
 
 def quantile_regression(

@@ -43,9 +43,10 @@ FAMILIAR_QUANTILE: Final = 0.25
 GAIN_SOFTNESS: Final = 0.03
 SUCCESS_RANGE: Final = (0.02, 0.97)
 MOST: Final = 0.99
+LEAST: Final = 1e-4
 # No set has models between small and large: a medium tier is taken to be half way.
 MEDIUM_SHARE: Final = 0.5
-ENCODER_SHARE: Final = 0.5
+ENCODER_SHARE: Final = 0.4
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -101,7 +102,7 @@ class Stage0:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Stage1:
-    """The encoder, joined with the first stage: half of the judgement is its own."""
+    """The encoder, joined with the first stage: ENCODER_SHARE of the judgement is its own."""
 
     scaler: Scaler
     kind: Linear
@@ -119,7 +120,7 @@ class Stage1:
     def scores(self, embeddings: Matrix, surface: Matrix, stage0_scores: Matrix) -> Matrix:
         """The log-odds of each tier."""
         odds = fitting.sigmoid(stage0_scores)
-        before = np.column_stack([odds[:, 0], odds[:, 2] - odds[:, 0]])
+        before = np.column_stack([odds[:, 0], unbent(odds[:, 2] - odds[:, 0])])
         own = self.kinds(embeddings, surface) @ self.levels + self.residual(embeddings)
         return tier_scores((1.0 - ENCODER_SHARE) * before + ENCODER_SHARE * own)
 
@@ -174,6 +175,11 @@ def tier_scores(worth: Matrix) -> Matrix:
     large = np.minimum(small + gain, MOST)
     odds = np.column_stack([small, small + MEDIUM_SHARE * (large - small), large])
     return np.asarray(np.log(odds / (1.0 - odds)))
+
+
+def unbent(gain: Matrix) -> Matrix:
+    """A gain as it was before it was made positive."""
+    return np.asarray(GAIN_SOFTNESS * np.log(np.maximum(np.exp(gain / GAIN_SOFTNESS) - 1.0, LEAST)))
 
 
 def fit(corpus: Corpus, rows: Mask, seed: int, tokenizer: Tokenizer) -> FittedHeads:
@@ -300,7 +306,7 @@ def _stage1(
     embeddings = corpus.embeddings[rows]
     inputs = scaler.inputs(embeddings, corpus.lexical[rows])
     kind = fitting.softmax_regression(
-        inputs, corpus.kind[rows], _kind_weight(corpus, rows), len(levels), epochs=300, decay=1e-4
+        inputs, corpus.kind[rows], _kind_weight(corpus, rows), len(levels), epochs=240, decay=1e-4
     )
     residual = fitting.ridge(embeddings, deviations[rows], weight[rows], EMBEDDING_PENALTY)
     centres = fitting.centroids(embeddings, min(CENTRES, len(embeddings)), seed)

@@ -15,6 +15,7 @@ from farthing_models.forest import Forest
 from farthing_models.heads import (
     ENCODER_SHARE,
     GAIN_SOFTNESS,
+    LEAST,
     MEDIUM_SHARE,
     MOST,
     QUANTILES,
@@ -69,7 +70,7 @@ def build_stage1(stage: Stage1) -> bytes:
     own = graph.op("Add", [level, graph.linear("residual", "embedding", stage.residual)])
     odds = graph.op("Sigmoid", ["stage0_scores"])
     small = graph.columns(odds, [0])
-    before = graph.op("Concat", [small, graph.op("Sub", [graph.columns(odds, [2]), small])], axis=1)
+    before = graph.op("Concat", [small, graph.unbent(graph.op("Sub", [graph.columns(odds, [2]), small]))], axis=1)
     shares = [
         graph.op("Mul", [before, graph.scalar("before_share", 1.0 - ENCODER_SHARE)]),
         graph.op("Mul", [own, graph.scalar("own_share", ENCODER_SHARE)]),
@@ -142,6 +143,12 @@ class _Graph:
         odds = self.op("Concat", [small, self.op("Add", [small, added]), large], axis=1)
         rest = self.op("Sub", [self.scalar("one", 1.0), odds])
         self.op("Log", [self.op("Div", [odds, rest])], "tier_scores")
+
+    def unbent(self, gain: str) -> str:
+        """A gain as it was before it was made positive."""
+        soft = self.scalar("gain_softness", GAIN_SOFTNESS)
+        power = self.op("Sub", [self.op("Exp", [self.op("Div", [gain, soft])]), self.scalar("one", 1.0)])
+        return self.op("Mul", [self.op("Log", [self.op("Max", [power, self.scalar("least", LEAST)])]), soft])
 
     def tasks_and_lengths(self, kinds: str, task_of_kind: Matrix, lengths: Lengths, scaled: str) -> None:
         self.op("MatMul", [kinds, self.floats("task_of_kind", task_of_kind)], "task")

@@ -42,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     made = corpus.make(rows, task_seeds.seeds(SEED), encoder, options.cache)
     tokenizer = load_tokenizer(options.encoder)
-    found = evaluation.evaluate(made, SEED, tokenizer)
+    found = evaluation.evaluate(made, SEED, tokenizer, options.cache)
     fitted = heads.fit(made, np.ones(len(made.task), dtype=bool), SEED, tokenizer)
     graphs = {FIRST_FILE: heads_graph.build_stage0(fitted.stage0), SECOND_FILE: heads_graph.build_stage1(fitted.stage1)}
     options.out.mkdir(parents=True, exist_ok=True)

@@ -27,6 +27,7 @@ from farthing_classifier.domain.drift import Drift, Window
 from farthing_classifier.domain.errors import EmptyPrompt, TooManyWaiting
 from farthing_classifier.domain.prompt import Message, Prompt, Role, assemble
 from farthing_classifier.domain.window import estimate_tokens, guess_tokens
+from farthing_classifier.domain.wording import core
 from farthing_classifier.ports import Encoded, Encoder, EncoderInfo, Heads, HeadsInfo, Observer
 
 WARM_UP_TEXTS: Final = ("warm up", "warm up " * 60)
@@ -128,7 +129,7 @@ class Analyzer:
         if not embedding and not self._is_in_doubt(first):
             return self._judgement(first, first.scores, Stage.LEXICAL, None)
         # A caller who goes away takes the prompt out of the queue, or out of the batch.
-        encoded = await self._passes.encode(first.prompt.asked)
+        encoded = await self._passes.encode(core(first.prompt.asked))
         if Flags.NO_SIGNAL in first.flags:
             analysis = self._judgement(first, first.scores, Stage.LEXICAL, encoded)
         else:

@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from typing import Final
 
-from farthing_classifier.domain.wording import core
+from farthing_classifier.domain.wording import plain
 
 # Of a longer text only both ends are counted, so that the time for it has a bound.
 HEAD_CHARS: Final = 4_096
@@ -68,7 +68,7 @@ NAMES: Final[tuple[str, ...]] = (
 
 def features(text: str) -> tuple[float, ...]:
     """One number for each of NAMES: counts as log(1 + n), the rest as shares or means. Courtesies do not count."""
-    text = core(text)
+    text = plain(text)
     length = len(text)
     if length > HEAD_CHARS + TAIL_CHARS:
         text = f"{text[:HEAD_CHARS]}\n{text[-TAIL_CHARS:]}"

@@ -8,7 +8,7 @@ from itertools import pairwise
 from typing import Final
 from zlib import crc32
 
-from farthing_classifier.domain.wording import core
+from farthing_classifier.domain.wording import plain
 
 # Bucket 0 means nothing: a text without words has it alone.
 BUCKETS: Final = 65_536
@@ -27,7 +27,7 @@ _WORD: Final = re.compile(r"[^\W_]+(?:'[^\W\d_]+)?")
 
 def words(text: str) -> list[str]:
     """The words that are read: case, white space, punctuation and courtesies make no difference."""
-    read = core(text)
+    read = plain(text)
     if len(read) > 2 * READ_CHARS:
         read = f"{read[:READ_CHARS]}\n{read[-READ_CHARS:]}"
     found = _WORD.findall(read.lower())

@@ -34,6 +34,7 @@ _TRAILING: Final = re.compile(
     r"|(?:i )?(?:really )?appreciate it|kind regards|best regards)[\s.!,)]*$",
     re.IGNORECASE,
 )
+_BLANKS: Final = re.compile(r"[ \t]{2,}|[ \t]+(?=\n)")
 _QUOTES: Final = str.maketrans({"\u2018": "'", "\u2019": "'", "\u201c": '"', "\u201d": '"', "\u00a0": " "})
 
 
@@ -46,6 +47,11 @@ def core(text: str) -> str:
     start, end = _after_courtesies(plain), _before_thanks(plain)
     kept = plain[start:end].strip()
     return kept if len(kept) >= MIN_CORE_CHARS else plain
+
+
+def plain(text: str) -> str:
+    """The core with single blanks and without its last mark: what people type or forget without meaning anything."""
+    return _BLANKS.sub(" ", core(text)).rstrip(" \n?.!\u2026") or text.strip()
 
 
 def _after_courtesies(text: str) -> int:
