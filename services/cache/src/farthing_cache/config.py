@@ -57,7 +57,7 @@ class CacheSettings(ServiceSettings):
         0.7, doc="cosine below which no request is a candidate; no caller can lower it", min=0.0, max=1.0
     )
     candidates: int = setting(5, doc="nearest requests that are verified", min=1, max=64)
-    verifier_timeout_ms: int = setting(10, doc="how long verifying may take; longer is a miss", min=1)
+    verifier_timeout_ms: int = setting(25, doc="how long verifying may take; longer is a miss", min=1)
     max_error_share: float = setting(
         0.1, doc="the largest share of wrong answers that a policy may ask for", min=0.0, max=0.5
     )

@@ -144,8 +144,8 @@ class Verifier(Protocol):
         """The encoder, in hex, whose cosines it was trained on: those of another say something else."""
         ...
 
-    def score(self, asked: Profile, kept: Profile, cosine: float) -> float:
-        """0 to 1. Raises VerifierError; takes a few hundred microseconds."""
+    def scores(self, asked: Profile, kept: Sequence[Profile], cosines: Sequence[float]) -> list[float]:
+        """For each of the kept ones, 0 to 1. Raises VerifierError; takes a few hundred microseconds."""
         ...
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from farthing_cache.domain.errors import VerifierError
 from farthing_cache.domain.profile import Profile
 
@@ -11,6 +13,6 @@ class NoVerifier:
 
     encoder_sha256 = ""
 
-    def score(self, asked: Profile, kept: Profile, cosine: float) -> float:
+    def scores(self, asked: Profile, kept: Sequence[Profile], cosines: Sequence[float]) -> list[float]:
         """Always refuses: the look-up is a miss."""
         raise VerifierError("there is no verifier")

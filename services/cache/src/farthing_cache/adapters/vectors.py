@@ -6,7 +6,7 @@ from typing import Final
 
 import numpy as np
 import numpy.typing as npt
-from usearch.compiled import MetricKind
+from usearch.compiled import MetricKind  # type: ignore[import-not-found]  # a compiled module without stubs
 from usearch.index import Index as Graph
 from usearch.index import search
 

@@ -178,26 +178,21 @@ class SemanticCache:
 
     def _best(self, words: Profile, found: list[tuple[float, Candidate]]) -> _Best | Match:
         """The best of the candidates, or why none is good."""
-        nearest, against = found[0], None
-        best: _Best | None = None
+        nearest = Match(Outcome.VETO, found[0][0], near=found[0][1].id)
         started = self.clock.monotonic()
         try:
-            for similarity, candidate in found:
-                kept = Profile.from_bytes(candidate.profile)
-                speaks = veto(words, kept)
-                if speaks is not None:
-                    against = against or speaks
-                    continue
-                score = self.verifier.score(words, kept, similarity)
-                if best is None or score > best.score:
-                    best = _Best(candidate, similarity, score)
+            profiles = [Profile.from_bytes(candidate.profile) for _, candidate in found]
+            against = [veto(words, kept) for kept in profiles]
+            left = [at for at, speaks in enumerate(against) if speaks is None]
+            if not left:
+                return replace(nearest, veto=against[0])
+            scores = self.verifier.scores(words, [profiles[at] for at in left], [found[at][0] for at in left])
         except (VerifierError, ValueError):
-            return Match(Outcome.VERIFIER, nearest[0], near=nearest[1].id)
-        if best is None:
-            return Match(Outcome.VETO, nearest[0], veto=against, near=nearest[1].id)
+            return replace(nearest, outcome=Outcome.VERIFIER)
         if self.clock.monotonic() - started > self.limits.verifier_s:
-            return Match(Outcome.VERIFIER, best.similarity, near=best.candidate.id)
-        return best
+            return replace(nearest, outcome=Outcome.VERIFIER)
+        score, at = max(zip(scores, left, strict=True))
+        return _Best(found[at][1], found[at][0], score)
 
     async def _without(self, asked: Asked, match: Match) -> Match:
         """A request without a candidate counts as well: the bound is a share of all requests."""

@@ -71,10 +71,10 @@ class Question:
     lives: tuple[timedelta, ...] = LIVES
     sizes: tuple[int, ...] = SIZES
 
-    @property
-    def choices(self) -> list[Settings]:
-        """Every combination."""
-        return [Settings(*one) for one in product(self.thresholds, self.lives, self.sizes)]
+    def choices(self, present: float) -> list[Settings]:
+        """Every combination, also with the lowest score that is served at present."""
+        thresholds = self.thresholds if present in self.thresholds else (*self.thresholds, present)
+        return [Settings(*one) for one in product(thresholds, self.lives, self.sizes)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,8 +111,9 @@ def analyze(records: Iterable[Record], question: Question) -> Analysis:
     """The analysis of recorded look-ups, in any order."""
     ordered = sorted(records, key=lambda record: record.at_ms)
     looks, costs = _looks(ordered), _costs(ordered)
-    simulations = [simulate(looks, costs, settings) for settings in question.choices]
-    advised = advise(simulations, _lowest_served(looks))
+    present = _lowest_served(looks)
+    simulations = [simulate(looks, costs, settings) for settings in question.choices(present)]
+    advised = advise(simulations, present)
     exact, semantic = sum(look.exact for look in looks), sum(map(_served, looks))
     losses = _losses(ordered, looks)
     return Analysis(
