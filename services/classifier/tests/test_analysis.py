@@ -61,8 +61,6 @@ LIMITS = Limits(doubt=0.5, out_of_domain=0.2, no_signal=0.05)
         (0.9, Flags.NONE, Flags.NONE),
         (0.1, Flags.TRUNCATED, Flags.TRUNCATED | Flags.OUT_OF_DOMAIN),
         (0.01, Flags.NONE, Flags.OUT_OF_DOMAIN | Flags.NO_SIGNAL),
-        (0.9, Flags.UNFAMILIAR_LANGUAGE, Flags.UNFAMILIAR_LANGUAGE),
-        (0.1, Flags.UNFAMILIAR_LANGUAGE, Flags.UNFAMILIAR_LANGUAGE | Flags.OUT_OF_DOMAIN | Flags.NO_SIGNAL),
     ],
 )
 def test_the_less_familiar_a_prompt_is_the_less_it_says(familiarity: float, before: Flags, after: Flags) -> None:

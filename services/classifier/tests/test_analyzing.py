@@ -67,7 +67,7 @@ async def test_a_judgement_holds_everything(make: Make) -> None:
     assert analysis.stage is Stage.ENCODER
     assert analysis.calibration_version == "fake-calibration"
     assert len(np.frombuffer(analysis.embedding, dtype="<f4")) == ENCODER.dimension
-    assert analysis.prompt_tokens == 12
+    assert analysis.prompt_tokens == 10
     assert analysis.flags is Flags.NONE
     assert analysis.model_version == "fake-heads+eeeeeeeeeeee"
 
@@ -170,7 +170,7 @@ async def test_in_doubt_the_encoder_is_asked_and_its_embedding_kept_back(make: M
     assert (analysis.stage, analysis.embedding) == (Stage.ENCODER, b"")
 
 
-@pytest.mark.parametrize("text", ["?!?!...", "🙂🚀" * 20, "\x00\x01\x02", "Use GPT-4."])
+@pytest.mark.parametrize("text", ["?!?!...", "🙂🚀" * 20, "\x00\x01\x02", "Use GPT-4.", "Какая столица Франции?"])
 async def test_where_nothing_speaks_for_a_tier_that_is_said_and_no_encoder_is_asked(make: Make, text: str) -> None:
     encoder = FakeEncoder()
     analysis = await make(encoder).analyze(ask(text), embedding=False)

@@ -155,6 +155,7 @@ async def test_strange_texts_are_answered_within_the_deadline(stub: ClassifierSe
         ("Chinese", pb.ANALYSIS_FLAG_UNFAMILIAR_LANGUAGE),
         ("control characters", pb.ANALYSIS_FLAG_NO_SIGNAL),
         ("base64", pb.ANALYSIS_FLAG_NO_SIGNAL),
+        ("Chinese", pb.ANALYSIS_FLAG_NO_SIGNAL),
         ("only punctuation", pb.ANALYSIS_FLAG_NO_SIGNAL),
         ("emoji", pb.ANALYSIS_FLAG_NO_SIGNAL),
     ],

@@ -13,11 +13,13 @@ from services.classifier.tests.strange_texts import STRANGE
 Models = tuple[Encoder, Heads]
 
 
-@pytest.fixture(params=["fake", "tiny"])
+@pytest.fixture(params=["fake", "tiny", "trained"])
 def models(request: pytest.FixtureRequest) -> Models:
     if request.param == "fake":
         return FakeEncoder(), FakeHeads()
     encoder = request.getfixturevalue("onnx_encoder")
+    if request.param == "trained":
+        return encoder, request.getfixturevalue("onnx_heads")
     return encoder, OnnxHeads.load(request.getfixturevalue("tiny_heads_dir"))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from farthing.classifier.v1.classifier_service_pb2_grpc import add_ClassifierServiceServicer_to_server
-from farthing_classifier.adapters import calibration_file, old_heads
+from farthing_classifier.adapters import calibration_file
 from farthing_classifier.adapters.judge_observer import TelemetryJudgeObserver
 from farthing_classifier.adapters.model_files import ModelFilesError
 from farthing_classifier.adapters.observer import TelemetryObserver
@@ -13,10 +13,8 @@ from farthing_classifier.adapters.onnx_judge import OnnxJudge
 from farthing_classifier.app.analyzing import Analyzer, ModelMismatch
 from farthing_classifier.app.judging import AnswerJudge
 from farthing_classifier.config import ClassifierSettings
-from farthing_classifier.domain.calibration import Calibration
 from farthing_classifier.domain.drift import Window
 from farthing_classifier.handler import NAME, ClassifierHandler
-from farthing_classifier.ports import Heads
 from farthing_kit.lifecycle import Process, run
 from farthing_kit.server import ServerError, Service
 
@@ -43,11 +41,13 @@ def _analyzer(process: Process[ClassifierSettings]) -> Analyzer:
         threads=settings.threads,
         device=settings.device,
     )
-    heads, calibration = _heads(settings)
+    folder = settings.heads_dir or SHIPPED
+    heads = OnnxHeads.load(folder)
+    calibration = settings.calibration_file or folder / calibration_file.CALIBRATION_FILE
     return Analyzer(
         encoder,
         heads,
-        calibration,
+        calibration_file.load(calibration, heads.info.version),
         TelemetryObserver(process.telemetry),
         lanes=settings.workers,
         max_batch=settings.max_batch,
@@ -68,16 +68,6 @@ def _judge(process: Process[ClassifierSettings]) -> AnswerJudge:
         workers=process.settings.workers,
         max_waiting=process.settings.max_waiting,
     )
-
-
-def _heads(settings: ClassifierSettings) -> tuple[Heads, Calibration]:
-    folder = settings.heads_dir or SHIPPED
-    if old_heads.are_old(folder):
-        old = old_heads.OldHeads.load(folder)
-        return old, old_heads.identity(old.info.version)
-    heads = OnnxHeads.load(folder)
-    path = settings.calibration_file or folder / calibration_file.CALIBRATION_FILE
-    return heads, calibration_file.load(path, heads.info.version)
 
 
 def main() -> int:

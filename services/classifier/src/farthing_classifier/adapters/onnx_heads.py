@@ -23,7 +23,6 @@ SHIPPED: Final = Path(__file__).parent.parent / "heads"
 FIRST_FILE: Final = "stage0.onnx"
 SECOND_FILE: Final = "stage1.onnx"
 MANIFEST_FILE: Final = "heads.json"
-MODEL_FILE: Final = "heads.onnx"  # of the heads of one stage; goes with old_heads
 
 _REMEDY: Final = "take the files of the heads from one release, or run `farthing models train-classifier`"
 _OUTPUTS: Final = ["tier_scores", "task", "log_tokens", "familiarity"]

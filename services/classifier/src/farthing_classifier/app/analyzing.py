@@ -195,5 +195,6 @@ def _flags(prompt: Prompt) -> Flags:
     if legibility.says_nothing(prompt.text):
         return flags | Flags.NO_SIGNAL
     if legibility.is_unfamiliar_language(prompt.text):
-        return flags | Flags.UNFAMILIAR_LANGUAGE
+        # No outcome in another language was trained on: what the models say there rests on nothing.
+        return flags | Flags.UNFAMILIAR_LANGUAGE | Flags.NO_SIGNAL
     return flags

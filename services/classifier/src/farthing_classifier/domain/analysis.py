@@ -13,7 +13,6 @@ from farthing_classifier.domain.tiers import Outlook
 # Below this the most probable task is not worth naming. With ten tasks, a guess has 0.1.
 TASK_SIGNAL: Final = 0.30
 NO_SIGNAL_UNCERTAINTY: Final = 1.0
-UNFAMILIAR_UNCERTAINTY: Final = 0.9
 
 
 class Task(Enum):
@@ -110,14 +109,11 @@ def ranked(tasks: Mapping[Task, float]) -> tuple[tuple[Task, float], ...]:
 
 
 def with_familiarity(flags: Flags, familiarity: float, limits: Limits) -> Flags:
-    """What familiarity adds to the flags. Nothing speaks for a tier where a prompt is unlike all that was trained on,
-    or out of domain in a language that was not."""
+    """What familiarity adds to the flags. Where it is least, nothing speaks for a tier."""
     if familiarity < limits.no_signal:
         flags |= Flags.NO_SIGNAL
     if familiarity < limits.out_of_domain:
         flags |= Flags.OUT_OF_DOMAIN
-        if Flags.UNFAMILIAR_LANGUAGE in flags:
-            flags |= Flags.NO_SIGNAL
     return flags
 
 
@@ -129,8 +125,4 @@ def uncertainty(complexity: float, familiarity: float, flags: Flags) -> float:
     """
     decided = abs(2.0 * complexity - 1.0)
     known = 1.0 - decided * min(1.0, max(0.0, familiarity))
-    if Flags.NO_SIGNAL in flags or Flags.NOT_TEXT in flags:
-        return NO_SIGNAL_UNCERTAINTY
-    if Flags.UNFAMILIAR_LANGUAGE in flags:
-        return max(known, UNFAMILIAR_UNCERTAINTY)
-    return known
+    return NO_SIGNAL_UNCERTAINTY if Flags.NO_SIGNAL in flags else known
