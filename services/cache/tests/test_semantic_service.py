@@ -28,7 +28,7 @@ from farthing_kit.testing.server import RunningProcess, operator_context, runnin
 from farthing_kit.testing.settings import TEST_SECRET, settings
 from farthing_kit.testing.waiting import until
 from services.cache.tests.caller import provenance
-from services.cache.tests.evidence import Vector, at_cosine, state, trusted, unit
+from services.cache.tests.evidence import Vector, at_cosine, state, unit
 
 ACME = Org("acme")
 ENCODER = bytes.fromhex(OnnxVerifier.load().encoder_sha256)
@@ -71,7 +71,7 @@ async def trust(redis_url: str, org: Org) -> None:
     redis = connect(redis_url, timeout_s=5.0, max_connections=2)
     client = RedisClient(redis, clock=SystemClock(), breaker=Breaker(3, 1.0), timeout_s=5.0)
     async with client:
-        await RedisEvidence(client, KeyNames(TEST_SECRET)).replace(org, TASK, 0, state(trusted(DELTA)))
+        await RedisEvidence(client, KeyNames(TEST_SECRET)).replace(org, TASK, 0, state(DELTA))
 
 
 def key(prompt: str, compatibility: bytes = b"c", scope: CacheScope.ValueType = 0) -> pb.CacheKey:  # type: ignore[assignment]
