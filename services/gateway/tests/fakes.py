@@ -13,6 +13,8 @@ from farthing_gateway.app.authentication import Authentication
 from farthing_gateway.app.background import Background
 from farthing_gateway.app.caches import Caches, Memory
 from farthing_gateway.app.cascade import Cascades
+from farthing_gateway.app.comparison import Comparisons
+from farthing_gateway.app.flights import Flights, Pace
 from farthing_gateway.app.gateway import Gateway
 from farthing_gateway.app.generation import Calls
 from farthing_gateway.app.idempotency import Idempotency
@@ -20,6 +22,8 @@ from farthing_gateway.app.judgement import Judgement
 from farthing_gateway.app.learning import Learning
 from farthing_gateway.app.models import Models
 from farthing_gateway.app.one_request import OneRequest
+from farthing_gateway.app.refresh import Refreshes
+from farthing_gateway.app.replay import Replay
 from farthing_gateway.app.routing import Router
 from farthing_gateway.app.shadow import Shadows
 from farthing_gateway.domain.acceptance import Limits
@@ -39,19 +43,26 @@ from farthing_gateway.domain.nearcache import NearCache
 from farthing_gateway.domain.outcomes import Foretold, Observed, OutcomeSource
 from farthing_gateway.domain.pace import Paces
 from farthing_gateway.domain.prompt import Message, Prompt, Question
+from farthing_gateway.domain.similar import Meaning, Similar, Terms
 from farthing_gateway.ports import (
     CachedUse,
     Chunk,
     Finished,
+    FlightNews,
     Found,
     Job,
+    Kept,
+    Lead,
+    Piece,
     Progress,
     Reservation,
     Started,
+    Wanted,
+    Whole,
 )
 from farthing_kit.clock import Clock
 from farthing_kit.context import Principal, RequestContext, require_context
-from farthing_kit.errors import FarthingError, Unavailable
+from farthing_kit.errors import FarthingError, NotFound, Unavailable
 from farthing_kit.money import cost
 from farthing_kit.telemetry import logs
 from farthing_kit.testing.clock import VirtualClock
@@ -91,32 +102,125 @@ class FakeKeys(Switch):
         return self.grants[api_key]
 
 
-class FakeCache(Switch):
-    """The AnswerCache port: partitions by the current context's organisation."""
+@dataclass
+class FakeFlight:
+    """An answer under way."""
 
-    def __init__(self, clock: Clock) -> None:
+    lease: bytes
+    text: str = ""
+    end: Answer | None = None
+    gone: bool = False
+
+
+class FakeCache(Switch):
+    """The ports AnswerCache and FlightLine: partitions by the current context's organisation. `similar` is what a
+    search finds; `sharing`: claims are taken."""
+
+    def __init__(self, clock: Clock, *, sharing: bool = True) -> None:
         super().__init__()
         self._clock = clock
+        self.sharing = sharing
         self.epochs: dict[str, int] = {}
         self.entries: dict[tuple[str, int, CacheKey], Answer] = {}
+        self.kept: list[Kept] = []
         self.gate = asyncio.Event()
         self.gate.set()
+        self.similar = Similar(missed="no_candidate")
+        self.searches: list[tuple[CacheKey, Meaning, Terms]] = []
+        self.reports: list[tuple[bytes, bool]] = []
+        self.flights: dict[tuple[str, CacheKey], FakeFlight] = {}
+        self.published: list[str] = []
+        self.leases = 0
+        self.refresh_lease = False
+        self.worthless = False
+        self._news = asyncio.Event()
 
-    async def look_up(self, key: CacheKey, max_age: timedelta | None) -> Found:
+    async def look_up(self, key: CacheKey, wanted: Wanted) -> Found:
         self.passed()
         await self.gate.wait()
         org = require_context().principal.org
         epoch = self.epochs.setdefault(org, 1)
-        answer = self.entries.get((org, epoch, key))
-        if answer is None or not answer.is_younger_than(max_age, self._clock.now()):
+        answer = None if wanted.moment_only else self.entries.get((org, epoch, key))
+        if answer is not None and answer.is_younger_than(wanted.max_age, self._clock.now()):
+            lease = self._lease(org, key) if self.refresh_lease else b""
+            return Found(epoch, answer, timedelta(hours=1), lease=lease)
+        if not wanted.claim or not self.sharing:
             return Found(epoch)
-        return Found(epoch, answer, timedelta(hours=1))
+        if (org, key) in self.flights:
+            return Found(epoch, follow=True)
+        return Found(epoch, lease=self._lease(org, key))
 
-    async def store(self, key: CacheKey, answer: Answer, epoch: int, time_to_live: timedelta) -> None:
+    async def search(self, key: CacheKey, meaning: Meaning, terms: Terms) -> Similar:
+        self.passed()
+        self.searches.append((key, meaning, terms))
+        return self.similar
+
+    async def store(self, key: CacheKey, kept: Kept) -> bool:
         self.passed()
         org = require_context().principal.org
-        if self.epochs.get(org) == epoch:
-            self.entries[org, epoch, key] = answer
+        if self.worthless:
+            return False
+        self.kept.append(kept)
+        if self.epochs.get(org) == kept.found.epoch:
+            self.entries[org, kept.found.epoch, key] = kept.answer
+        flight = self.flights.pop((org, key), None)
+        if flight is not None:
+            flight.text, flight.end = kept.answer.text, kept.answer
+            self._tell()
+        return True
+
+    async def report(self, lookup_id: bytes, *, right: bool) -> None:
+        self.passed()
+        self.reports.append((lookup_id, right))
+
+    async def publish(self, key: CacheKey, found: Found, offset_bytes: int, text: str, answer: Answer | None) -> None:
+        self.passed()
+        flight = self.flights.get((require_context().principal.org, key))
+        if flight is None or flight.lease != found.lease:
+            raise NotFound("lost")
+        assert offset_bytes == len(flight.text.encode())
+        self.published.append(text)
+        flight.text += text
+        flight.end = answer
+        if answer is not None:
+            del self.flights[require_context().principal.org, key]
+        self._tell()
+
+    async def release(self, key: CacheKey, found: Found) -> None:
+        self.passed()
+        flight = self.flights.get((require_context().principal.org, key))
+        if flight is not None and flight.lease == found.lease:
+            flight.gone = True
+            self._tell()
+
+    async def follow(self, key: CacheKey, found: Found) -> AsyncGenerator[FlightNews]:
+        self.passed()
+        org = require_context().principal.org
+        flight, sent = self.flights.get((org, key)), 0
+        while flight is not None:
+            news = self._news
+            if flight.text[sent:]:
+                yield Piece(flight.text[sent:])
+                sent = len(flight.text)
+            elif flight.end is not None:
+                yield Whole(flight.end)
+                return
+            elif flight.gone:
+                yield Lead(self._lease(org, key))
+                return
+            else:
+                await news.wait()
+        raise NotFound("nobody makes it")
+
+    def _lease(self, org: str, key: CacheKey) -> bytes:
+        self.leases += 1
+        lease = b"lease %d" % self.leases
+        self.flights[org, key] = FakeFlight(lease)
+        return lease
+
+    def _tell(self) -> None:
+        self._news.set()
+        self._news = asyncio.Event()
 
 
 class FakeClassifier(Switch):
@@ -309,6 +413,8 @@ class Watcher:
     decisions: list[Decision] = field(default_factory=list)
     ends: list[Final] = field(default_factory=list)
     endings: list[Ending] = field(default_factory=list)
+    searches: list[str] = field(default_factory=list)
+    flights: list[str] = field(default_factory=list)
     near: tuple[int, int] = (0, 0)
 
     def accepted(self, context: RequestContext, question: Question) -> None:
@@ -322,6 +428,12 @@ class Watcher:
 
     def cascaded(self, ending: Ending) -> None:
         self.endings.append(ending)
+
+    def searched(self, result: str) -> None:
+        self.searches.append(result)
+
+    def flew(self, role: str) -> None:
+        self.flights.append(role)
 
     def near_size(self, entries: int, size_bytes: int) -> None:
         self.near = (entries, size_bytes)
@@ -388,15 +500,22 @@ class Mesh:
     def _gateway(self, hedge_s: float) -> Gateway:
         admissions = Admissions(self.admission, self.grace, self.background, self.clock, self.paces)
         calls = Calls(admissions, self.scheduler, self.clock)
+        caches = Caches(Memory(self.near, self.line), self.cache, self.cache, self.background, self.clock, self.watcher)
+        judgement = Judgement(self.classifier, hedge_s=hedge_s)
+        self.flights = flights = Flights(self.cache, self.background, self.watcher, Pace(gather_s=0.0, beat_s=10.0))
+        log = logs.get("test")
+        self.refreshing = Refreshes(calls, self.models, judgement, caches, flights, self.clock, log)
         way = OneRequest(
-            caches=Caches(Memory(self.near, self.line), self.cache, self.background, self.clock, self.watcher),
-            judgement=Judgement(self.classifier, hedge_s=hedge_s),
+            caches=caches,
+            flights=flights,
+            refreshes=self.refreshing,
+            judgement=judgement,
             models=self.models,
             router=Router(self.clock, paces=self.paces),
             calls=calls,
             cascades=Cascades(calls, self.judge, self.watcher),
-            usage=self.usage,
-            learning=Learning(self.outcomes, self.shadows(calls)),
+            replay=Replay(self.models, self.usage, self.watcher, self.clock),
+            learning=Learning(self.outcomes, self.shadows(calls), Comparisons(self.cache, self.judge, self.background)),
             observer=self.watcher,
             clock=self.clock,
         )
@@ -422,6 +541,8 @@ class Mesh:
         """Ask, and let what is left behind run to its end."""
         events = [event async for event in self.gateway.answer(key, prompt)]
         await self.shading.drain()
+        await self.refreshing.drain()
+        await self.flights.drain()
         await self.background.drain()
         return Told(tuple(events))
 

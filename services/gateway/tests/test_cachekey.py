@@ -13,7 +13,8 @@ from farthing_gateway.domain.canonical import Canonical
 from farthing_gateway.domain.claims import body_digest
 from farthing_gateway.domain.model import Role, Tier
 from farthing_gateway.domain.prompt import CacheControl, Message, Prompt, Question, Sampling
-from services.gateway.tests.values import POLICY, ask, sampled
+from farthing_kit.context import Principal
+from services.gateway.tests.values import POLICY, ask, policy, sampled
 
 # Texts that try to look like each other's neighbours: short, from few letters, with the bytes of lengths among them.
 tricky = st.text(alphabet="ab\x00\x01\x08 é", max_size=4)
@@ -37,13 +38,20 @@ questions = st.builds(
 )
 
 
+ACME = Principal("acme", "search", "u1", "k_acme")
+
+
 def key(prompt: Prompt, version: int = POLICY.version) -> CacheKey:
-    return cache_key(accept(prompt, POLICY, Limits()), version)
+    return cache_key(accept(prompt, POLICY, Limits()), policy(version=version), ACME)
+
+
+def of(question: Question, version: int = 1) -> CacheKey:
+    return cache_key(question, policy(version=version), ACME)
 
 
 @given(questions, questions, st.integers(1, 2), st.integers(1, 2))
 def test_two_requests_share_a_key_only_if_they_are_equal(one: Question, two: Question, v1: int, v2: int) -> None:
-    assert (cache_key(one, v1) == cache_key(two, v2)) == ((one, v1) == (two, v2))
+    assert (of(one, v1) == of(two, v2)) == ((one, v1) == (two, v2))
 
 
 @given(questions, st.data())
@@ -52,7 +60,7 @@ def test_no_text_moves_from_one_field_to_the_next(question: Question, data: st.D
     last = question.messages[-1]
     at = data.draw(st.integers(0, len(last.content)))
     parts = (Message(last.role, last.content[:at]), Message(last.role, last.content[at:]))
-    assert cache_key(replace(question, messages=(*question.messages[:-1], *parts)), 1) != cache_key(question, 1)
+    assert of(replace(question, messages=(*question.messages[:-1], *parts))) != of(question)
 
 
 values = st.lists(st.one_of(tricky, st.integers(-3, 3), st.lists(tricky, max_size=2)), max_size=4)

@@ -14,6 +14,7 @@ from farthing_gateway.domain.estimate import TOKENS_PER_MESSAGE, TOKENS_PER_PROM
 from farthing_gateway.domain.model import Role
 from farthing_gateway.domain.policy import Policy
 from farthing_gateway.domain.prompt import CacheControl, Message, Prompt
+from farthing_kit.context import Principal
 from farthing_kit.usage import TokenUsage
 from services.gateway.tests.values import MODELS, POLICY, PRICES, ask, policy, sampled
 
@@ -62,7 +63,7 @@ def test_a_hit_costs_nothing_and_saves_the_whole_counterfactual() -> None:
 
 
 def use(prompt: Prompt, under: Policy = POLICY) -> CacheUse:
-    return cache_use(accept(prompt, under, Limits()), under)
+    return cache_use(accept(prompt, under, Limits()), under, Principal("acme"))
 
 
 def test_a_plain_question_may_come_from_and_go_to_the_caches() -> None:

@@ -30,7 +30,7 @@ from farthing_kit.errors import FarthingError, InvalidArgument, NotFound, StoreU
 from farthing_kit.telemetry import MetricName, Telemetry
 from farthing_kit.testing.clock import VirtualClock
 from farthing_kit.testing.waiting import until
-from services.gateway.tests.fakes import FakeKeys, FakeOutcomeBook
+from services.gateway.tests.fakes import FakeCache, FakeKeys, FakeOutcomeBook
 from services.gateway.tests.values import answer
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -170,7 +170,7 @@ def outcomes() -> Outcomes:
     book = FakeOutcomeBook()
     book.foretell(TOLD)
     grants = Grants(limit=10, stale_s=1.0, refusal_s=1.0)
-    return Outcomes(Authentication(FakeKeys(), grants, VirtualClock(), salt=b"salt"), book)
+    return Outcomes(Authentication(FakeKeys(), grants, VirtualClock(), salt=b"salt"), book, FakeCache(VirtualClock()))
 
 
 async def test_a_report_is_kept_beside_what_was_foretold(outcomes: Outcomes) -> None:

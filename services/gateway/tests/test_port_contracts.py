@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from farthing_gateway.adapters.accounting import GrpcAccounting
-from farthing_gateway.adapters.cache import GrpcCache
+from farthing_gateway.adapters.cache import GrpcCache, Timeouts
 from farthing_gateway.adapters.classifier import GrpcClassifier
 from farthing_gateway.adapters.inference import GrpcPools
 from farthing_gateway.adapters.scheduler import GrpcScheduler
@@ -25,13 +25,16 @@ from farthing_gateway.ports import (
     Chunk,
     Classifier,
     Finished,
+    Found,
     Job,
     Judge,
+    Kept,
     KeyAuthority,
     Pools,
     Prices,
     Scheduler,
     Started,
+    Wanted,
 )
 from farthing_kit.clock import SystemClock
 from farthing_kit.context import Principal, RequestContext, use_context
@@ -111,7 +114,7 @@ async def ports(request: pytest.FixtureRequest) -> AsyncIterator[Ports]:
         reader = GrpcClassifier(channel, timeout_s=10.0, judge_timeout_s=10.0)
         yield Ports(
             books,
-            GrpcCache(channel, look_up_timeout_s=10.0, store_timeout_s=10.0),
+            GrpcCache(channel, Timeouts(10.0, 10.0, 10.0)),
             reader,
             reader,
             books,
@@ -148,24 +151,24 @@ async def test_an_unknown_key_is_refused(ports: Ports) -> None:
 
 async def test_what_is_stored_is_found_whole(ports: Ports) -> None:
     kept = answer(created_at=datetime.now(UTC))
-    missed = await ports.cache.look_up(KEY, None)
+    missed = await ports.cache.look_up(KEY, Wanted())
     assert missed.answer is None
-    await ports.cache.store(KEY, kept, missed.epoch, HOUR)
-    found = await ports.cache.look_up(KEY, None)
+    await ports.cache.store(KEY, Kept(kept, missed, HOUR))
+    found = await ports.cache.look_up(KEY, Wanted())
     assert found.answer == kept
     assert timedelta(0) < found.time_to_live <= HOUR
 
 
 async def test_an_answer_of_another_epoch_or_organisation_or_age_is_not_found(ports: Ports) -> None:
     old = answer(created_at=datetime.now(UTC) - timedelta(minutes=10))
-    epoch = (await ports.cache.look_up(KEY, None)).epoch
-    await ports.cache.store(KEY, old, epoch + 1, HOUR)
-    assert (await ports.cache.look_up(KEY, None)).answer is None
-    await ports.cache.store(KEY, old, epoch, HOUR)
-    assert (await ports.cache.look_up(KEY, timedelta(minutes=5))).answer is None
-    assert (await ports.cache.look_up(KEY, timedelta(minutes=15))).answer == old
+    epoch = (await ports.cache.look_up(KEY, Wanted())).epoch
+    await ports.cache.store(KEY, Kept(old, Found(epoch + 1), HOUR))
+    assert (await ports.cache.look_up(KEY, Wanted())).answer is None
+    await ports.cache.store(KEY, Kept(old, Found(epoch), HOUR))
+    assert (await ports.cache.look_up(KEY, Wanted(timedelta(minutes=5)))).answer is None
+    assert (await ports.cache.look_up(KEY, Wanted(timedelta(minutes=15)))).answer == old
     with use_context(of("beta")):
-        assert (await ports.cache.look_up(KEY, None)).answer is None
+        assert (await ports.cache.look_up(KEY, Wanted())).answer is None
 
 
 async def test_an_analysis_has_everything_that_routing_needs(ports: Ports) -> None:
@@ -216,8 +219,8 @@ async def test_absence_is_an_error_that_says_so(ports: Ports) -> None:
     epoch_of_nothing = 1
     calls = [
         ports.keys.authorize("fk_acme"),
-        ports.cache.look_up(KEY, None),
-        ports.cache.store(KEY, answer(), epoch_of_nothing, HOUR),
+        ports.cache.look_up(KEY, Wanted()),
+        ports.cache.store(KEY, Kept(answer(), Found(epoch_of_nothing), HOUR)),
         ports.classifier.analyze(QUESTION, embedding=False),
         ports.judge.judge(Judged(QUESTION, "Paris.", FinishReason.STOP, Tier.SMALL)),
         ports.admission.reserve("r_2", "small", USAGE, 90.0),

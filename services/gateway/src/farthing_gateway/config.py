@@ -27,6 +27,7 @@ class GatewaySettings(ServiceSettings):
     # How long each of them may take before the request goes on without it, or fails
     accounting_timeout_ms: int = setting(1000, doc="budget of Authorize, Reserve, Release and ListPrices", min=1)
     look_up_timeout_ms: int = setting(200, doc="budget of a look-up in the cache; longer is a miss", min=1)
+    search_timeout_ms: int = setting(150, doc="budget of a look-up by meaning; longer is a miss", min=1)
     store_timeout_ms: int = setting(1000, doc="budget of keeping an answer, after the caller has it", min=1)
     analyze_timeout_ms: int = setting(500, doc="budget of the classifier; longer means the default tier", min=1)
     judge_timeout_ms: int = setting(2000, doc="budget of the judge of a cascade; longer means escalate", min=1)
@@ -59,6 +60,17 @@ class GatewaySettings(ServiceSettings):
     grace_quiet_ms: int = setting(30_000, doc="how long accounting must answer before an outage counts as over", min=0)
     background_limit: int = setting(256, doc="stores and releases under way at once; more are dropped", min=1)
     background_ms: int = setting(2_000, doc="budget of each store and release, after the caller has its answer", min=1)
+
+    # One answer for all who ask the same at once
+    publish_gather_ms: int = setting(50, doc="how long pieces are gathered before others get them", min=0)
+    publish_beat_ms: int = setting(
+        800, doc="how often a lease is kept; at most a third of the cache's lease", min=1, max=60_000
+    )
+    follow_silence_ms: int = setting(
+        10_000, doc="silence after which a follower answers by itself; at most a third of its deadline", min=1
+    )
+    refreshes: int = setting(2, doc="answers that are made anew at once, before they end; 0 for never", min=0)
+    refresh_ms: int = setting(120_000, doc="budget of each of them", min=1)
 
     # Usage events of answers from a cache
     outbox_dir: Path = setting(Path(".farthing/gateway/outbox"), doc="folder of the outbox, of this process alone")

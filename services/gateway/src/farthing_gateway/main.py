@@ -12,7 +12,7 @@ from farthing.gateway.v1.gateway_service_pb2_grpc import add_GatewayServiceServi
 from farthing.gateway.v1.outcome_service_pb2_grpc import add_OutcomeServiceServicer_to_server
 from farthing_gateway.adapters import accounting, classifier, inference
 from farthing_gateway.adapters.accounting import GrpcAccounting
-from farthing_gateway.adapters.cache import GrpcCache
+from farthing_gateway.adapters.cache import GrpcCache, Timeouts
 from farthing_gateway.adapters.classifier import GrpcClassifier
 from farthing_gateway.adapters.inference import GrpcPools
 from farthing_gateway.adapters.invalidation import NatsInvalidation
@@ -25,6 +25,8 @@ from farthing_gateway.app.authentication import Authentication
 from farthing_gateway.app.background import Background
 from farthing_gateway.app.caches import Caches, Memory
 from farthing_gateway.app.cascade import Cascades
+from farthing_gateway.app.comparison import Comparisons
+from farthing_gateway.app.flights import Flights, Pace
 from farthing_gateway.app.gateway import Gateway
 from farthing_gateway.app.generation import Calls
 from farthing_gateway.app.idempotency import Idempotency
@@ -33,6 +35,8 @@ from farthing_gateway.app.learning import Learning
 from farthing_gateway.app.models import Models
 from farthing_gateway.app.one_request import OneRequest
 from farthing_gateway.app.outcomes import Outcomes
+from farthing_gateway.app.refresh import Refreshes
+from farthing_gateway.app.replay import Replay
 from farthing_gateway.app.routing import Router
 from farthing_gateway.app.shadow import Shadows
 from farthing_gateway.config import GatewaySettings
@@ -93,7 +97,7 @@ async def build(process: GatewayProcess) -> None:
     memories = await _memories(process, client)
     models = _models(process, peers)
     gateway = _gateway(process, peers, memories, models, book)
-    outcomes = OutcomeHandler(Outcomes(gateway.authentication, book))
+    outcomes = OutcomeHandler(Outcomes(gateway.authentication, book, peers.cache))
     process.serve(
         Service(SERVICE, add_GatewayServiceServicer_to_server, GatewayHandler(gateway), roles=ANYONE),
         Service(OUTCOME_SERVICE, add_OutcomeServiceServicer_to_server, outcomes, roles=ANYONE, methods=OPERATORS_LIST),
@@ -110,8 +114,11 @@ def _peers(process: GatewayProcess, usage: UsageBook) -> Peers:
         accounting=GrpcAccounting(books, timeout_s=settings.accounting_timeout_ms * seconds),
         cache=GrpcCache(
             process.channel(settings.cache_target),
-            look_up_timeout_s=settings.look_up_timeout_ms * seconds,
-            store_timeout_s=settings.store_timeout_ms * seconds,
+            Timeouts(
+                look_up=settings.look_up_timeout_ms * seconds,
+                search=settings.search_timeout_ms * seconds,
+                store=settings.store_timeout_ms * seconds,
+            ),
         ),
         classifier=GrpcClassifier(
             judge,
@@ -177,7 +184,9 @@ def _band(settings: GatewaySettings) -> Band:
     )
 
 
-def _learning(process: GatewayProcess, peers: Peers, models: Models, calls: Calls, book: OutcomeBook) -> Learning:
+def _learning(
+    process: GatewayProcess, peers: Peers, models: Models, calls: Calls, book: OutcomeBook, background: Background
+) -> Learning:
     counted = process.telemetry.metrics.counter(MetricName.SHADOWS, "Shadows, by what became of them.", ("result",))
     shadows = Shadows(
         calls,
@@ -191,7 +200,37 @@ def _learning(process: GatewayProcess, peers: Peers, models: Models, calls: Call
         timeout_s=process.settings.shadow_ms / 1000,
     )
     process.on_close(shadows.drain)
-    return Learning(book, shadows)
+    return Learning(book, shadows, Comparisons(peers.cache, peers.classifier, background))
+
+
+def _flights(process: GatewayProcess, peers: Peers, background: Background, observer: TelemetryObserver) -> Flights:
+    settings = process.settings
+    pace = Pace(
+        gather_s=settings.publish_gather_ms / 1000,
+        beat_s=settings.publish_beat_ms / 1000,
+        silence_s=settings.follow_silence_ms / 1000,
+    )
+    flights = Flights(peers.cache, background, observer, pace)
+    process.on_close(flights.drain)
+    return flights
+
+
+def _refreshes(
+    process: GatewayProcess, calls: Calls, models: Models, judgement: Judgement, caches: Caches, flights: Flights
+) -> Refreshes:
+    refreshes = Refreshes(
+        calls,
+        models,
+        judgement,
+        caches,
+        flights,
+        process.clock,
+        process.log,
+        at_once=process.settings.refreshes,
+        timeout_s=process.settings.refresh_ms / 1000,
+    )
+    process.on_close(refreshes.drain)
+    return refreshes
 
 
 def _gateway(process: GatewayProcess, peers: Peers, memories: Memories, models: Models, book: OutcomeBook) -> Gateway:
@@ -201,15 +240,20 @@ def _gateway(process: GatewayProcess, peers: Peers, memories: Memories, models: 
     process.on_close(background.drain)
     paces, grace = Paces(limit=settings.keys), Grace(quiet_s=settings.grace_quiet_ms / 1000)
     calls = Calls(Admissions(peers.accounting, grace, background, clock, paces), peers.scheduler, clock)
+    judgement = Judgement(peers.classifier, hedge_s=settings.analyze_hedge_ms / 1000)
+    caches = Caches(memories.near, peers.cache, peers.cache, background, clock, observer)
+    flights = _flights(process, peers, background, observer)
     way = OneRequest(
-        caches=Caches(memories.near, peers.cache, background, clock, observer),
-        judgement=Judgement(peers.classifier, hedge_s=settings.analyze_hedge_ms / 1000),
+        caches=caches,
+        flights=flights,
+        refreshes=_refreshes(process, calls, models, judgement, caches, flights),
+        judgement=judgement,
         models=models,
         router=_router(process, paces),
         calls=calls,
         cascades=Cascades(calls, peers.classifier, observer, _band(settings)),
-        usage=peers.usage,
-        learning=_learning(process, peers, models, calls, book),
+        replay=Replay(models, peers.usage, observer, clock),
+        learning=_learning(process, peers, models, calls, book, background),
         observer=observer,
         clock=clock,
     )

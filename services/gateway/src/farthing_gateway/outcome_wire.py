@@ -29,6 +29,7 @@ def foretold_to_message(told: Foretold) -> pb.ObservedOutcome:
         calibration_version=told.calibration_version,
         cache_level=model_pb2.CacheLevel.ValueType(told.cache_level),
         cascade=told.cascade,
+        cache_lookup_id=told.lookup_id,
     )
 
 
@@ -47,6 +48,7 @@ def foretold_from_message(message: pb.ObservedOutcome) -> Foretold:
         calibration_version=message.calibration_version,
         cache_level=CacheLevel(message.cache_level),
         cascade=message.cascade,
+        lookup_id=message.cache_lookup_id,
     )
 
 

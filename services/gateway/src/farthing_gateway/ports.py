@@ -20,6 +20,7 @@ from farthing_gateway.domain.judge import Judged, Opinion
 from farthing_gateway.domain.model import CacheLevel, FinishReason, Task, Tier
 from farthing_gateway.domain.outcomes import Foretold, Observed
 from farthing_gateway.domain.prompt import Message, Question, Sampling
+from farthing_gateway.domain.similar import Meaning, Similar, Terms
 from farthing_kit.context import RequestContext
 from farthing_kit.money import NanoUsd
 from farthing_kit.usage import TokenUsage
@@ -35,22 +36,111 @@ class KeyAuthority(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What the cache said: an answer and how much longer it may be served, or none; and the epoch of the partition."""
+    """What the cache said: an answer and how much longer it may be served, or none; and the moment of the look-up, by
+    the epoch of the partition and the mark among its invalidations.
+
+    `lease`: the caller makes the answer for all who ask the same; beside an answer, which is to be served, it makes it
+    anew. `follow`: somebody else makes it.
+    """
 
     epoch: int
     answer: Answer | None = None
     time_to_live: timedelta = timedelta(0)
+    mark: int = 0
+    lease: bytes = b""
+    follow: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """How an answer is looked for: younger than `max_age`; not at all, where only the moment is wanted; with a `claim`
+    to make it where it is missing. `prefix` is the digest of what came before the last message."""
+
+    max_age: timedelta | None = None
+    moment_only: bool = False
+    claim: bool = False
+    prefix: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """An answer to keep, with what the look-up before it said, what it means, and what making it took."""
+
+    answer: Answer
+    found: Found
+    time_to_live: timedelta
+    meaning: Meaning | None = None
+    tags: tuple[str, ...] = ()
+    cost: NanoUsd = NanoUsd(0)
+    took_s: float = 0.0
 
 
 class AnswerCache(Protocol):
-    """The exact cache. The partition is that of the current request context."""
+    """The cache. The partition is that of the current request context."""
 
-    async def look_up(self, key: CacheKey, max_age: timedelta | None) -> Found:
-        """An answer to exactly this request, younger than `max_age`."""
+    async def look_up(self, key: CacheKey, wanted: Wanted) -> Found:
+        """An answer to exactly this request."""
         ...
 
-    async def store(self, key: CacheKey, answer: Answer, epoch: int, time_to_live: timedelta) -> None:
-        """Keep an answer, unless the partition was forgotten since `epoch`."""
+    async def search(self, key: CacheKey, meaning: Meaning, terms: Terms) -> Similar:
+        """An answer to a request that means the same."""
+        ...
+
+    async def store(self, key: CacheKey, kept: Kept) -> bool:
+        """Keep an answer, unless it was forgotten since the look-up; ends the lease. False for one that is not worth
+        keeping: it declines to answer."""
+        ...
+
+    async def report(self, lookup_id: bytes, *, right: bool) -> None:
+        """Whether the answer that a search found was right."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """The next piece of an answer that somebody else makes."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Whole:
+    """Its end: the answer without its text."""
+
+    answer: Answer
+
+
+@dataclass(frozen=True, slots=True)
+class Lead:
+    """Whoever made it was lost: the follower makes it now, under this lease."""
+
+    lease: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """Whoever made it could not."""
+
+    reason: str
+
+
+FlightNews = Piece | Whole | Lead | Failed
+
+
+class FlightLine(Protocol):
+    """Answers under way, made once for all who ask the same. The partition is that of the current request context."""
+
+    async def publish(self, key: CacheKey, found: Found, offset_bytes: int, text: str, answer: Answer | None) -> None:
+        """Hand on the next piece and keep the lease; with `answer`, whose text was published, it is complete. NotFound
+        when the lease is lost."""
+        ...
+
+    async def release(self, key: CacheKey, found: Found) -> None:
+        """Give the lease up: the next follower makes the answer."""
+        ...
+
+    def follow(self, key: CacheKey, found: Found) -> AsyncGenerator[FlightNews]:
+        """The answer from its beginning. NotFound when nobody makes it, or another one than was begun."""
         ...
 
 
@@ -59,7 +149,7 @@ class Classifier(Protocol):
 
     async def analyze(self, messages: tuple[Message, ...], *, embedding: bool) -> Analysis:
         """What the last message needs, in the light of those before it. Without `embedding`, the encoder may be left
-        out."""
+        out; with it, the analysis says which encoder it was, if that could be learnt."""
         ...
 
 
@@ -227,6 +317,14 @@ class Observer(Protocol):
 
     def cascaded(self, ending: Ending) -> None:
         """A cascade came to its end."""
+        ...
+
+    def searched(self, result: str) -> None:
+        """The semantic cache was asked: hit, error, or in a word why it missed."""
+        ...
+
+    def flew(self, role: str) -> None:
+        """A request leads, follows, takes over, or goes on alone."""
         ...
 
     def near_size(self, entries: int, size_bytes: int) -> None:

@@ -113,7 +113,8 @@ def _sampling(message: SamplingMessage) -> AskedSampling:
 
 def _cache_control(message: pb.CacheControl) -> CacheControl:
     max_age = message.max_age.ToTimedelta() if message.HasField("max_age") else None
-    return CacheControl(message.no_cache, message.no_store, max_age)
+    min_score = message.min_score if message.HasField("min_score") else None
+    return CacheControl(message.no_cache, message.no_store, max_age, tuple(message.tags), min_score)
 
 
 def _analysis(analysis: Analysis) -> pb.Analysis:

@@ -134,6 +134,8 @@ class MetricName:
     CASCADES: Final = "farthing_cascades_total"
     NEAR_CACHE_ENTRIES: Final = "farthing_near_cache_entries"
     NEAR_CACHE_BYTES: Final = "farthing_near_cache_bytes"
+    SEMANTIC_LOOKUPS: Final = "farthing_semantic_lookups_total"
+    FLIGHTS: Final = "farthing_flights_total"
     FORETOLD_DROPPED: Final = "farthing_foretold_dropped_total"
     SHADOWS: Final = "farthing_shadows_total"
     CACHE_LOOKUPS: Final = "farthing_cache_lookups_total"

@@ -9,6 +9,7 @@ from farthing.classifier.v1.classifier_service_pb2 import (
     AnalyzeRequest,
     AnalyzeResponse,
     AnswerFinding,
+    GetModelInfoRequest,
     JudgeRequest,
     TierOutlook,
 )
@@ -21,9 +22,12 @@ from farthing_gateway.domain.judge import Judged, Opinion
 from farthing_gateway.domain.model import Task, Tier
 from farthing_gateway.domain.options import TIERS
 from farthing_gateway.domain.prompt import Message
+from farthing_kit.errors import FarthingError
 from farthing_kit.interceptors.client import Channel
 
 RETRIED: Final = ("farthing.classifier.v1.ClassifierService",)
+# Versions of the model whose encoder is remembered.
+VERSIONS: Final = 16
 _FLAGS: Final = frozenset(AnalysisFlag)
 
 
@@ -34,10 +38,30 @@ class GrpcClassifier:
         self._stub = ClassifierServiceStub(channel)
         self._timeout_s = timeout_s
         self._judge_timeout_s = judge_timeout_s
+        self._encoders: dict[str, bytes] = {}
 
     async def analyze(self, messages: tuple[Message, ...], *, embedding: bool) -> Analysis:
         request = AnalyzeRequest(messages=messages_to_messages(messages), omit_embedding=not embedding)
-        return _analysis(await self._stub.Analyze(request, timeout=self._timeout_s))
+        response = await self._stub.Analyze(request, timeout=self._timeout_s)
+        if not embedding or not response.embedding:
+            return _analysis(response, b"")
+        return _analysis(response, await self._encoder_of(response.model_version))
+
+    async def _encoder_of(self, model_version: str) -> bytes:
+        """Whose embeddings those of a version are: asked once for each version. Nothing while it cannot be learnt,
+        also because replicas of two versions are about."""
+        known = self._encoders.get(model_version)
+        if known is not None:
+            return known
+        try:
+            info = await self._stub.GetModelInfo(GetModelInfoRequest(), timeout=self._timeout_s)
+            encoder = bytes.fromhex(info.encoder_sha256)
+        except (FarthingError, ValueError):
+            return b""
+        if len(self._encoders) >= VERSIONS:
+            self._encoders.clear()
+        self._encoders[info.model_version] = encoder
+        return self._encoders.get(model_version, b"")
 
     async def judge(self, judged: Judged) -> Opinion:
         response = await self._stub.Judge(_question(judged), timeout=self._judge_timeout_s)
@@ -62,7 +86,7 @@ def _question(judged: Judged) -> JudgeRequest:
     )
 
 
-def _analysis(response: AnalyzeResponse) -> Analysis:
+def _analysis(response: AnalyzeResponse, encoder_sha256: bytes) -> Analysis:
     length = response.expected_output
     return Analysis(
         complexity=response.complexity,
@@ -78,6 +102,7 @@ def _analysis(response: AnalyzeResponse) -> Analysis:
         least_output_tokens=length.p10_tokens,
         most_output_tokens=length.p90_tokens,
         embedding=response.embedding,
+        encoder_sha256=encoder_sha256,
     )
 
 

@@ -34,6 +34,12 @@ class TelemetryObserver:
         by_reason = ("reason", "tier")
         self._routed = metrics.counter(MetricName.ROUTED, "Requests that went to a tier, by what decided.", by_reason)
         self._cascades = metrics.counter(MetricName.CASCADES, "Cascades, by how they ended.", ("ending",))
+        self._searches = metrics.counter(
+            MetricName.SEMANTIC_LOOKUPS, "Look-ups by meaning, by what came of them.", ("result",)
+        )
+        self._flights = metrics.counter(
+            MetricName.FLIGHTS, "Requests that could share an answer under way, by what they did.", ("role",)
+        )
         self._near_entries = metrics.gauge(MetricName.NEAR_CACHE_ENTRIES, "Answers in the near cache.")
         self._near_bytes = metrics.gauge(MetricName.NEAR_CACHE_BYTES, "Bytes of the near cache.")
         self._children: dict[tuple[str, str, str], dict[str, Any]] = {}
@@ -73,6 +79,12 @@ class TelemetryObserver:
         span = trace.get_current_span()
         if span.is_recording():
             span.set_attribute(Attr.CASCADE_ENDING, ending.value)
+
+    def searched(self, result: str) -> None:
+        self._searches.labels(result).inc()
+
+    def flew(self, role: str) -> None:
+        self._flights.labels(role).inc()
 
     def near_size(self, entries: int, size_bytes: int) -> None:
         self._near_entries.set(entries)

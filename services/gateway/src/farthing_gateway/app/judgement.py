@@ -28,9 +28,9 @@ class Judgement:
     hedge_s: float
 
     async def beside(self, caches: Caches, request: Request) -> tuple[Found | None, Analysis | None]:
-        """Steps 3 and 4: the look-up, and for a miss the analysis."""
+        """Steps 3 and 4: the look-up, and for a miss that nobody else is making the answer to, the analysis."""
         if not request.cache_use.any:
-            return None, await self._analyze(request)
+            return None, await self.analyze(request)
         begun: list[asyncio.Task[Analysis | None]] = []
         # A timer and not a task: when the cache is quick, as it mostly is, there is nothing to schedule twice. Where an
         # answer may only be stored, no hit is possible, and nothing to wait for.
@@ -39,23 +39,27 @@ class Judgement:
         try:
             found = await caches.look_up(request)
             timer.cancel()
-            if found is not None and found.answer is not None and request.cache_use.read:
+            if found is not None and (found.follow or (found.answer is not None and request.cache_use.read)):
                 return found, None
-            return found, await (begun[0] if begun else self._analyze(request))
+            return found, await (begun[0] if begun else self.analyze(request))
         finally:
             timer.cancel()
             for task in begun:
                 task.cancel()
 
     def _begin(self, request: Request) -> asyncio.Task[Analysis | None]:
-        return asyncio.create_task(self._analyze(request), name="analyze")
+        return asyncio.create_task(self.analyze(request), name="analyze")
 
-    async def _analyze(self, request: Request) -> Analysis | None:
+    async def analyze(self, request: Request) -> Analysis | None:
+        """Step 4: what the classifier sees; None where it is not needed, or could not be asked."""
         embedding = wants_embedding(request.policy, request.cache_use)
-        if not embedding and not needs_analysis(request.question, request.policy):
+        routes = needs_analysis(request.question, request.policy)
+        if not embedding and not routes:
             return None
         try:
             return await self.classifier.analyze(request.question.messages, embedding=embedding)
         except FarthingError:
-            request.degrade(Part.CLASSIFIER, f"the policy's default tier, {request.policy.default_tier.name}, was used")
+            if routes:  # else only a semantic hit was missed, which is no more than a miss
+                default = request.policy.default_tier.name
+                request.degrade(Part.CLASSIFIER, f"the policy's default tier, {default}, was used")
             return None

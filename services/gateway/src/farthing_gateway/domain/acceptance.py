@@ -10,7 +10,7 @@ from typing import Final
 from farthing_gateway.domain.errors import empty_prompt, invalid_fields, prompt_too_large
 from farthing_gateway.domain.model import Role, Tier
 from farthing_gateway.domain.policy import Policy
-from farthing_gateway.domain.prompt import AskedSampling, Message, Prompt, Question, Sampling
+from farthing_gateway.domain.prompt import AskedSampling, CacheControl, Message, Prompt, Question, Sampling
 from farthing_kit.context import Priority
 from farthing_kit.errors import FieldViolation
 
@@ -86,8 +86,7 @@ def _violations(prompt: Prompt, policy: Policy, limits: Limits) -> Iterator[Fiel
     yield from _in_sampling(prompt.sampling, _ceiling(policy, limits), limits)
     yield from _in_choice(prompt, policy, limits)
     yield from _in_tags(prompt.tags.items(), limits)
-    if prompt.cache_control.max_age is not None and prompt.cache_control.max_age < timedelta(0):
-        yield FieldViolation("prompt.cache_control.max_age", "must be 0 s or more")
+    yield from _in_cache_control(prompt.cache_control, limits)
     if prompt.priority not in _PRIORITIES:
         yield FieldViolation("prompt.priority", "must be LOW, NORMAL or HIGH")
     if len(prompt.idempotency_key) > limits.idempotency_key_chars:
@@ -133,6 +132,17 @@ def _in_choice(prompt: Prompt, policy: Policy, limits: Limits) -> Iterator[Field
     least = policy.routing.min_quality_floor
     if prompt.quality_floor is not None and not least <= prompt.quality_floor < 1.0:  # NaN fails too
         yield FieldViolation("prompt.quality_floor", f"must be {least:g} or more under your policy, and below 1")
+
+
+def _in_cache_control(control: CacheControl, limits: Limits) -> Iterator[FieldViolation]:
+    if control.max_age is not None and control.max_age < timedelta(0):
+        yield FieldViolation("prompt.cache_control.max_age", "must be 0 s or more")
+    if control.min_score is not None and not 0.0 <= control.min_score <= 1.0:  # NaN fails too
+        yield FieldViolation("prompt.cache_control.min_score", "must be 0 to 1")
+    if len(control.tags) > limits.tags:
+        yield FieldViolation("prompt.cache_control.tags", f"are {len(control.tags)}, must be at most {limits.tags}")
+    elif not all(1 <= len(tag) <= limits.tag_chars for tag in control.tags):
+        yield FieldViolation("prompt.cache_control.tags", f"each must have 1 to {limits.tag_chars} characters")
 
 
 def _in_tags(tags: Iterable[tuple[str, str]], limits: Limits) -> Iterator[FieldViolation]:

@@ -44,6 +44,7 @@ class Analysis:
 
     `prompt_tokens` are the encoder's tokens, before truncation. `expected_output_tokens` is the median; `least` and
     `most` are the tenth and the ninetieth of a hundred such answers. `outlooks` has the small tier first.
+    `encoder_sha256` names what made the embedding, where that is known.
     """
 
     complexity: float
@@ -59,6 +60,7 @@ class Analysis:
     least_output_tokens: int = 0
     most_output_tokens: int = 0
     embedding: bytes = b""
+    encoder_sha256: bytes = b""
 
     def outlook(self, tier: Tier) -> Outlook | None:
         """What is said about a tier."""

@@ -5,25 +5,50 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from farthing_gateway.domain.canonical import Canonical
+from farthing_gateway.domain.policy import CacheScope, Policy
 from farthing_gateway.domain.prompt import Message, Question
+from farthing_kit.context import Principal
 
 
 @dataclass(frozen=True, slots=True)
 class CacheKey:
-    """Two digests: everything that shapes an answer besides the last message, and the last message."""
+    """Two digests: everything that shapes an answer besides the last message, and the last message; and who shares the
+    answer. `sharer` is the team or user of a narrower scope: keys of two of them are never equal."""
 
     compatibility: bytes
     prompt: bytes
+    scope: CacheScope = CacheScope.UNSPECIFIED
+    sharer: str = ""
 
 
-def cache_key(question: Question, policy_version: int) -> CacheKey:
+def cache_key(question: Question, policy: Policy, principal: Principal) -> CacheKey:
     """The key within the organisation, which is not part of it: partitions are made by the cache from the signed
-    context.
+    context, and by the near cache from its own.
 
     Earlier messages, the system prompt among them, belong to the compatibility digest: the same last words after
     another history are another question. Cache control, tags, priority and session shape no answer and are left out.
     """
-    return CacheKey(_compatibility(question, policy_version), _last_message(question))
+    scope = policy.semantic_cache.scope
+    return CacheKey(
+        _compatibility(question, policy.version), _last_message(question), scope, sharer_of(scope, principal)
+    )
+
+
+def sharer_of(scope: CacheScope, principal: Principal) -> str:
+    """Whom an answer is kept for within the organisation: nobody in particular, or the team or user that the API key
+    names; empty also when it names none."""
+    return {CacheScope.TEAM: principal.team, CacheScope.USER: principal.user}.get(scope, "")
+
+
+def prefix_digest(question: Question) -> bytes:
+    """SHA-256 of everything before the last message, for the analysis of shared prefixes; empty where there is none."""
+    earlier = question.messages[:-1]
+    if not earlier:
+        return b""
+    form = Canonical(b"farthing prefix v1")
+    for message in earlier:
+        _write(form, message)
+    return form.digest()
 
 
 def _compatibility(question: Question, policy_version: int) -> bytes:

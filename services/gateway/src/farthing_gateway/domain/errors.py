@@ -139,6 +139,11 @@ def worker_lost() -> WorkerLost:
     return WorkerLost("the answer broke off before its end, and is not charged; retry")
 
 
+def told_otherwise() -> WorkerLost:
+    """The error for an answer that was begun by one model call, and begins otherwise when another takes over."""
+    return WorkerLost("the answer broke off, and began otherwise when it was made again; retry")
+
+
 def no_outcome_wanted() -> NotFound:
     """The error for an outcome of a request that is unknown, somebody else's, or about which nothing was foretold: they
     look the same, so that nobody learns which requests others made."""

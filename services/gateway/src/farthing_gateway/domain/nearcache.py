@@ -80,6 +80,11 @@ class NearCache:
         self._shrink()
         return True
 
+    def discard(self, org: str, key: Hashable) -> None:
+        """Drop one entry, if it is there."""
+        if (org, key) in self._entries:
+            self._drop(org, key)
+
     def forget(self, org: str) -> None:
         """Drop every entry of an organisation, and refuse what was under way."""
         self._generations[org] = self._generations.get(org, 0) + 1

@@ -14,6 +14,7 @@ from farthing_gateway.domain.answer import Answer
 from farthing_gateway.domain.judge import Opinion
 from farthing_gateway.domain.model import CacheLevel, FinishReason, Task, Tier
 from farthing_gateway.domain.prompt import Question
+from farthing_gateway.domain.similar import Similar
 
 # One token of a subject, as the scheduler has it: neither a dot nor a wildcard.
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,128}")
@@ -40,7 +41,8 @@ class OutcomeSource(IntEnum):
 @dataclass(frozen=True, slots=True)
 class Foretold:
     """What the classifier said about the tier that answered, before it did. `score` is the log-odds before calibration,
-    `success` the probability after it. `cascade`: a judge had its say about the answer too."""
+    `success` the probability after it. `cascade`: a judge had its say about the answer too. `lookup_id`: of a
+    semantic hit, whose evidence the outcome is too."""
 
     request_id: str
     org: str
@@ -54,6 +56,7 @@ class Foretold:
     calibration_version: str
     cache_level: CacheLevel = CacheLevel.NONE
     cascade: bool = False
+    lookup_id: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +92,28 @@ def foretold(
         model_version=analysis.model_version,
         calibration_version=analysis.calibration_version,
         cascade=cascade,
+    )
+
+
+def of_similar(request_id: str, org: str, similar: Similar, task: Task, now: datetime) -> Foretold | None:
+    """What a semantic hit is remembered by. Nothing was foretold about a tier: its outcome is evidence for the cache
+    alone."""
+    answer = similar.answer
+    if answer is None or not similar.lookup_id:
+        return None
+    return Foretold(
+        request_id=request_id,
+        org=org,
+        decided_at=now,
+        tier=answer.tier,
+        model=answer.model,
+        task=task,
+        score=0.0,
+        success=0.0,
+        model_version="",
+        calibration_version="",
+        cache_level=CacheLevel.SEMANTIC,
+        lookup_id=similar.lookup_id,
     )
 
 

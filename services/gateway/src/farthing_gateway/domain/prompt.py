@@ -35,6 +35,8 @@ class CacheControl:
     no_cache: bool = False
     no_store: bool = False
     max_age: timedelta | None = None
+    tags: tuple[str, ...] = ()
+    min_score: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
