@@ -23,7 +23,8 @@ from farthing_cache.domain.breaker import Breaker
 from farthing_cache.main import build
 from farthing_kit.clock import SystemClock
 from farthing_kit.context import Principal
-from farthing_kit.errors import InvalidArgument
+from farthing_kit.errors import InvalidArgument, StoreUnavailable
+from farthing_kit.testing.proxy import FaultProxy
 from farthing_kit.testing.server import RunningProcess, operator_context, running, tenant_context
 from farthing_kit.testing.settings import TEST_SECRET, settings
 from farthing_kit.testing.waiting import until
@@ -320,6 +321,39 @@ async def test_an_expired_answer_is_not_served_though_its_vector_is_near(world: 
                 await raw.delete(name)
     assert (await ask(stub)).miss_reason == pb.MISS_REASON_GONE
     assert (await ask(stub)).miss_reason == pb.MISS_REASON_NO_CANDIDATE
+
+
+async def test_hits_are_back_soon_after_redis_was_away(redis_url: str, nats_url: str) -> None:
+    await trust(redis_url, ACME)
+    port = int(redis_url.rsplit(":", 1)[1].split("/")[0])
+    async with FaultProxy(port) as proxy:
+        made = settings(
+            CacheSettings, redis_url=f"redis://{proxy.address}/0", nats_url=nats_url, verifier_timeout_ms=5000
+        )
+        async with running("cache", made, build) as service, service.channel(tenant_context("acme")) as channel:
+            stub = CacheServiceStub(channel)
+            await until(lambda: keeps(stub))
+            for fail in (proxy.down, proxy.blackhole):
+                fail()
+                with pytest.raises(StoreUnavailable):
+                    await ask(stub)
+                proxy.heal()
+                await until(lambda: hits(stub))
+
+
+async def keeps(stub: CacheServiceStub) -> bool:
+    try:
+        await keep(stub)
+    except StoreUnavailable:
+        return False
+    return True
+
+
+async def hits(stub: CacheServiceStub) -> bool:
+    try:
+        return await served(stub) == "Paris."
+    except StoreUnavailable:
+        return False
 
 
 async def test_no_text_of_a_prompt_is_in_redis(world: World, redis_url: str) -> None:
