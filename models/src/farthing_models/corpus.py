@@ -125,7 +125,7 @@ def _embed(texts: Sequence[str], encoder: Embedder, cache: Path | None) -> Matri
     return np.asarray(embeddings, dtype=np.float64)
 
 
-def digest(texts: Sequence[str], encoder: EmbedderInfo) -> str:
+def digest(texts: Sequence[str], encoder: EncoderInfo) -> str:
     """Names texts as one encoder reads them."""
     parts = [encoder.sha256, str(encoder.window_tokens), *texts]
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()

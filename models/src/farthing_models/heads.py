@@ -131,7 +131,8 @@ class Stage1:
     def familiar(self, embeddings: Matrix) -> Matrix:
         """0 to 1, by the nearest centre of the training texts."""
         low, high = self.familiarity
-        return np.clip(((embeddings @ self.centres.T).max(axis=1) - low) / (high - low), 0.0, 1.0)
+        nearest = (embeddings @ self.centres.T).max(axis=1)
+        return np.asarray(np.clip((nearest - low) / (high - low), 0.0, 1.0))
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -50,9 +50,7 @@ def measure(made: Corpus, encoder: Path, weights: Path, cache: Path | None) -> d
     fitted = heads.fit(made, folds != HELD_OUT, train_classifier.SEED, tokenizer)
     rows = np.concatenate([each[folds[each] == HELD_OUT][:QUESTIONS] for each in map(made.of, SOURCES)])
     with tempfile.TemporaryDirectory() as folder:
-        original = corpus.embed(
-            [made.rows[row].text for row in rows], _original(encoder, weights, Path(folder)), cache
-        )
+        original = corpus.embed([made.rows[row].text for row in rows], _original(encoder, weights, Path(folder)), cache)
     int8, fp32 = (_apgr(made, rows, fitted, each) for each in (made.embeddings[rows], original))
     return {"int8_apgr": round(int8, 4), "fp32_apgr": round(fp32, 4), "int8_apgr_loss": round(fp32 - int8, 4)}
 
@@ -75,9 +73,7 @@ def _apgr(made: Corpus, rows: Numbers, fitted: heads.FittedHeads, embeddings: Ma
     odds = fitting.sigmoid(fitted.stage1.scores(embeddings, made.lexical[rows], first))
     gain = odds[:, 2] - odds[:, 0]
     parts = [made.source[rows] == number for number in range(len(SOURCES))]
-    return float(
-        np.mean([metrics.apgr(gain[part], made.small[rows][part], made.large[rows][part]) for part in parts])
-    )
+    return float(np.mean([metrics.apgr(gain[part], made.small[rows][part], made.large[rows][part]) for part in parts]))
 
 
 def _parser() -> argparse.ArgumentParser:

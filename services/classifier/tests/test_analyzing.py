@@ -67,7 +67,7 @@ async def test_a_judgement_holds_everything(make: Make) -> None:
     assert analysis.stage is Stage.ENCODER
     assert analysis.calibration_version == "fake-calibration"
     assert len(np.frombuffer(analysis.embedding, dtype="<f4")) == ENCODER.dimension
-    assert analysis.prompt_tokens == 10
+    assert analysis.prompt_tokens == 12
     assert analysis.flags is Flags.NONE
     assert analysis.model_version == "fake-heads+eeeeeeeeeeee"
 

@@ -182,7 +182,10 @@ class Analyzer:
 
 def _prompt_tokens(prompt: Prompt, encoded: Encoded | None) -> int:
     read = guess_tokens(prompt.asked) if encoded is None else encoded.prompt_tokens
-    return estimate_tokens(read, len(prompt.asked), prompt.rest_chars)
+    if encoded is None:
+        return estimate_tokens(read, len(prompt.asked), prompt.rest_chars)
+    judged = len(core(prompt.asked))
+    return estimate_tokens(read, judged, prompt.rest_chars + max(0, len(prompt.asked) - judged))
 
 
 def _flags(prompt: Prompt) -> Flags:
