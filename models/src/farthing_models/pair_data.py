@@ -379,7 +379,8 @@ _SCOPES: Final = (
 
 def _narrowed(text: str, chance: random.Random) -> str | None:
     mark = "?" if text.endswith("?") else ""
-    return f"{text.rstrip('?. ')} {chance.choice(_SCOPES)}{mark}"
+    scope = chance.choice(_SCOPES)
+    return None if scope in text else f"{text.rstrip('?. ')} {scope}{mark}"
 
 
 def _asked_otherwise(text: str, chance: random.Random) -> str | None:
@@ -409,7 +410,7 @@ _STRENGTHS: Final = (
 
 def _strengthened(text: str, chance: random.Random) -> str | None:
     for one, other in chance.sample(_STRENGTHS, len(_STRENGTHS)):
-        if f" {one} " in text:
+        if f" {one} " in text and other.split()[0] not in text:
             return text.replace(f" {one} ", f" {other} ", 1)
     return None
 

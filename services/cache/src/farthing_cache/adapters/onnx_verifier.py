@@ -54,8 +54,10 @@ class OnnxVerifier:
         return ranked(self.scores(asked, [kept], [cosine])[0], cosine)
 
     def scores(self, asked: Profile, kept: Sequence[Profile], cosines: Sequence[float]) -> list[float]:
-        """The calibrated probability that the answer to each of `kept` serves `asked`."""
-        rows = [pair_features.features(asked, one, cosine) for one, cosine in zip(kept, cosines, strict=True)]
+        """The calibrated probability that the answer to each of `kept`, none of them vetoed, serves `asked`."""
+        rows = [
+            pair_features.features(asked, one, cosine, vetoed=False) for one, cosine in zip(kept, cosines, strict=True)
+        ]
         return [float(one) for one in self.probabilities(np.asarray(rows, np.float32))] if rows else []
 
     def probabilities(self, features: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:

@@ -55,7 +55,7 @@ class Promise:
 
     delta: float = 0.01
     doubt: float = 0.05  # probability that the promise fails in one period
-    explore: float = 0.05  # share of would-be hits that is explored where the score is high
+    explore: float = 0.08  # share of would-be hits that is explored where the score is high
     explore_most: float = 0.2  # … and where it is low
     floor: float = 0.5  # no candidate below this score is ever served
     labels_least: int = 200

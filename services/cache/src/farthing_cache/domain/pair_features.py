@@ -42,8 +42,8 @@ NAMES: Final[tuple[str, ...]] = (
 )
 
 
-def features(p: Profile, q: Profile, cosine: float) -> tuple[float, ...]:
-    """One number for each of NAMES; symmetric in p and q."""
+def features(p: Profile, q: Profile, cosine: float, *, vetoed: bool | None = None) -> tuple[float, ...]:
+    """One number for each of NAMES; symmetric in p and q. Who knows whether a rule fires says so and saves time."""
     mine, yours = [word.hash for word in p.words], [word.hash for word in q.words]
     known, other = set(mine), set(yours)
     only_p = [word for word in p.words if word.hash not in other]
@@ -80,7 +80,7 @@ def features(p: Profile, q: Profile, cosine: float) -> tuple[float, ...]:
         float((p.quantifiers ^ q.quantifiers).bit_count()),
         float(bool((p.traits ^ q.traits) & Trait.BACKWARD)),
         float(few + many == 0),
-        float(_vetoed(p, q)),
+        float(_vetoed(p, q) if vetoed is None else vetoed),
         float(misspelled),
         math.log1p(few - misspelled),
         math.log1p(many - misspelled),

@@ -202,7 +202,7 @@ def _words(spoken: Sequence[Token], hasher: _Hasher) -> list[Word]:
         after_number = kind is Kind.NUMBER
         if (kind is Kind.UNIT and asked) or (kind is Kind.WORD and word in _SILENT and word != "on"):
             continue
-        words.append(Word(hasher(value), kind, role, hasher.letters(value)))
+        words.append(Word(hasher(value), kind, role, hasher.letters(word)))
         role = 0
     return words
 
