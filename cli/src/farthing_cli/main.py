@@ -117,6 +117,9 @@ def message(role: model_pb2.ChatRole.ValueType, text: str) -> model_pb2.ChatMess
 @click.option("--part", default="", help='Only lines whose "part" this is, such as "test" in the bundled graded file.')
 @click.option("--tier", type=click.Choice(sorted(TIERS)), help="Send every request to this tier.")
 @click.option("--model", default="", help="Send every request to this model.")
+@click.option(
+    "--quality-floor", type=click.FloatRange(0, 1, True, True), help="For every request, instead of policies."
+)
 @click.option("--no-cache", is_flag=True, help="Without caches.")
 @click.option("--graded", is_flag=True, help="The bundled questions whose answers are graded, instead of FILE.")
 @click.option("--compare", is_flag=True, help="Without caches, three times: always small, always large, and routed.")
@@ -136,6 +139,7 @@ def replay_command(
     part: str,
     tier: str | None,
     model: str,
+    quality_floor: float | None,
     no_cache: bool,
     graded: bool,
     compare: bool,
@@ -153,7 +157,7 @@ def replay_command(
         comparing.show(runs, as_json=as_json)
         raise SystemExit(int(any(run.outcome.failures for run in runs)))
     named = TIERS[tier] if tier else model_pb2.TIER_UNSPECIFIED
-    requests = replay.read_requests(source, replay.Reading(limit, part, model, named, no_cache))
+    requests = replay.read_requests(source, replay.Reading(limit, part, model, named, quality_floor, no_cache))
     outcome = complete(replay.replay(find(state), requests, load, quiet=as_json))
     if report_outcomes:
         complete(replay.report_outcomes(find(state), outcome))

@@ -99,6 +99,7 @@ class Reading:
     part: str = ""  # only lines whose "part" this is
     model: str = ""
     tier: model_pb2.Tier.ValueType = model_pb2.TIER_UNSPECIFIED
+    quality_floor: float | None = None
     no_cache: bool = False
 
 
@@ -126,6 +127,7 @@ def _request(path: Path, number: int, line: str, reading: Reading) -> Recorded |
             cache_control=pb.CacheControl(no_cache=reading.no_cache, no_store=reading.no_cache),
             model=reading.model,
             tier=reading.tier,
+            quality_floor=reading.quality_floor,
             tags={"feature": row["feature"]} if row.get("feature") else {},
         )
         wanted = expected(row["expect"]) if "expect" in row else None
