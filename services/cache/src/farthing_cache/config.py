@@ -64,7 +64,7 @@ class CacheSettings(ServiceSettings):
     compare_share: float = setting(
         0.05, doc="share of near misses that are compared with a fresh answer for evidence", min=0.0, max=1.0
     )
-    evidence_pace_ms: int = setting(500, doc="how often evidence is shared between replicas", min=10)
+    evidence_pace_ms: int = setting(2000, doc="how often evidence is shared between replicas", min=10)
     text_limit_chars: int = setting(8192, doc="longest text whose meaning is looked up; longer is exact only", min=1)
     log_pace_ms: int = setting(1000, doc="how often recorded look-ups are written", min=10)
     log_entries: int = setting(20_000, doc="writes of recorded look-ups that are kept for each organisation", min=1)

@@ -83,6 +83,8 @@ class Evidence:
         """What is known of each kind of work that was asked about."""
         known = []
         for category in categories:
+            if (old := self._held.get((org, category))) is not None and not old.moved:
+                del self._held[org, category]  # others may know more by now
             held = await self._hold(org, category, None)
             standing = held.guard.standing()
             if standing.requests:

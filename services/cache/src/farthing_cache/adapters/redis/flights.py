@@ -5,6 +5,8 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Final
 
+from farthing.cache.v1.cache_service_pb2 import CachedAnswer
+from farthing.type.v1.model_pb2 import FinishReason
 from farthing_cache.adapters.keys import KeyNames
 from farthing_cache.adapters.redis import scripts
 from farthing_cache.adapters.redis.answers import millis
@@ -14,6 +16,8 @@ from farthing_cache.domain.flight import Lease, Progress, Stage
 from farthing_kit.errors import InvalidArgument
 
 LEAD: Final = b"lead"
+# What went wrong, or was cut short, is for those who wait already: who comes later makes the answer anew.
+SHORT_GRACE: Final = timedelta(milliseconds=250)
 
 
 class RedisFlights:
@@ -42,9 +46,9 @@ class RedisFlights:
     async def publish(
         self, org: Org, key: CacheKey, epoch: Epoch, token: bytes, offset: int, text: bytes, provenance: bytes | None
     ) -> bool:
-        args = [token, offset, text, millis(self._lease), self._limit_bytes, millis(self._grace)]
+        args = [token, offset, text, millis(self._lease), self._limit_bytes]
         if provenance is not None:
-            args.append(provenance)
+            args += [millis(self._grace_of(provenance)), provenance]
         outcome = await self._client.ask(lambda: self._publish(keys=self._keys(org, key, epoch), args=args))
         if outcome < 0:
             raise InvalidArgument.field("offset_bytes", "is beyond what was published, must be the bytes so far")
@@ -52,7 +56,7 @@ class RedisFlights:
 
     async def release(self, org: Org, key: CacheKey, epoch: Epoch, token: bytes, reason: str) -> bool:
         keys = self._keys(org, key, epoch)[:1]
-        args = [token, reason, millis(self._grace)]
+        args = [token, reason, millis(SHORT_GRACE)]
         return bool(await self._client.ask(lambda: self._release(keys=keys, args=args)))
 
     async def progress(
@@ -66,6 +70,10 @@ class RedisFlights:
             return Progress(Stage.GONE, int(said[1]))
         stage, now, text, provenance, reason = said
         return Progress(Stage(stage.decode()), int(now), text, provenance, reason.decode())
+
+    def _grace_of(self, provenance: bytes) -> timedelta:
+        complete = CachedAnswer.FromString(provenance).finish_reason == FinishReason.FINISH_REASON_STOP
+        return self._grace if complete else min(self._grace, SHORT_GRACE)
 
     def _keys(self, org: Org, key: CacheKey, epoch: Epoch) -> list[str]:
         flight = f"{self._names.partition(org)}:{epoch}:{self._names.entry_suffix(org, key)}:f"

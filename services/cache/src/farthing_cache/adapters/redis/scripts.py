@@ -212,7 +212,7 @@ return found
 """
 )
 
-# KEYS: flight, text. ARGV: token, offset, text, lease ms, most bytes, grace ms, [provenance].
+# KEYS: flight, text. ARGV: token, offset, text, lease ms, most bytes, [grace ms, provenance].
 PUBLISH: Final = (
     NOW
     + """
