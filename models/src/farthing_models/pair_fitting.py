@@ -10,13 +10,13 @@ import numpy.typing as npt
 
 Matrix = npt.NDArray[np.float64]
 
-WIDTH: Final = 24
+WIDTH: Final = 48
 NETS: Final = 4
 CLIP: Final = 4.0
-_EPOCHS: Final = 30
+_EPOCHS: Final = 40
 _BATCH: Final = 256
 _RATE: Final = 3e-3
-_DECAY: Final = 1e-3
+_DECAY: Final = 3e-4
 _ADAM: Final = (0.9, 0.999, 1e-8)
 
 
