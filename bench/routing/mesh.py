@@ -3,7 +3,7 @@
     python -m bench.routing mesh --data DIR
 
 Exam questions (MMLU) and grade-school maths (GSM8K) that the classifier has not seen: it is trained again without
-them. Every process of the mesh is real; Triton's models say again what Mixtral-8x7B (the medium tier) and GPT-4 (the
+them. Every process of the mesh is real; Triton's models say again what Mixtral-8x7B (the small tier) and GPT-4 (the
 large one) had answered, so that the quality of what the mesh decided is known. Of an exam question only right or wrong
 was recorded, so its answer is two words; cascades, whose judge must read an answer, are measured on the maths alone.
 """
@@ -99,11 +99,11 @@ def count(name: str) -> int:
 def question(row: dict[str, Any]) -> Question:
     """One row of either set."""
     maths = "weak_response" in row
-    outcomes = {"recorded-medium": row["weak_correct"], "recorded-large": row["strong_correct"]}
+    outcomes = {"recorded-small": row["weak_correct"], "recorded-large": row["strong_correct"]}
     answers = {name: "recorded: right" if right else "recorded: wrong" for name, right in outcomes.items()}
     if maths:
-        answers = {"recorded-medium": row["weak_response"], "recorded-large": row["strong_response"]}
-    right = {model_pb2.TIER_MEDIUM: bool(row["weak_correct"]), model_pb2.TIER_LARGE: bool(row["strong_correct"])}
+        answers = {"recorded-small": row["weak_response"], "recorded-large": row["strong_response"]}
+    right = {model_pb2.TIER_SMALL: bool(row["weak_correct"]), model_pb2.TIER_LARGE: bool(row["strong_correct"])}
     return Question(row["prompt"].strip(), maths, right, {name: text.strip() or "-" for name, text in answers.items()})
 
 
@@ -133,18 +133,18 @@ def lines(questions: Iterable[Question]) -> Iterator[dict[str, str]]:
 async def measure(folder: Path, questions: Sequence[Question], seed: int) -> dict[str, Figure]:
     """Ask everything in every way."""
     maths = [each for each in questions if each.maths]
-    models = ("recorded-medium", "recorded-large")
+    models = ("recorded-small", "recorded-large")
     async with MeshUnderTest(folder, models=models, pools=RECORDED / "pools.toml") as mesh:
         plain, cascading = await mesh.gateway("lantern"), await mesh.gateway("abacus")
-        medium = await ask_all(plain, questions, tier=model_pb2.TIER_MEDIUM)
+        small = await ask_all(plain, questions, tier=model_pb2.TIER_SMALL)
         large = await ask_all(plain, questions, tier=model_pb2.TIER_LARGE)
-        figures = {**told("mesh_always_medium", medium, large, seed), **told("mesh_always_large", large, large, seed)}
+        figures = {**told("mesh_always_small", small, large, seed), **told("mesh_always_large", large, large, seed)}
         for floor in FLOORS:
             routed = await ask_all(plain, questions, floor=floor)
             figures |= told(f"mesh_routed_at_{round(floor * 100):03d}", routed, large, seed)
         large = await ask_all(cascading, maths, tier=model_pb2.TIER_LARGE)
-        medium = await ask_all(cascading, maths, tier=model_pb2.TIER_MEDIUM)
-        figures |= told("mesh_maths_always_medium", medium, large, seed)
+        small = await ask_all(cascading, maths, tier=model_pb2.TIER_SMALL)
+        figures |= told("mesh_maths_always_small", small, large, seed)
         figures |= told("mesh_maths_always_large", large, large, seed)
         for floor in FLOORS:
             cascaded = await ask_all(cascading, maths, floor=floor)
