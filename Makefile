@@ -13,7 +13,7 @@ UV := VIRTUAL_ENV=$(VENV) UV_PYTHON_DOWNLOADS=never $(BIN)/uv
 MEMBERS := $(patsubst %/pyproject.toml,%,$(wildcard $(addsuffix /pyproject.toml,protos libs/* services/* cli models)))
 # Folders with something to check: mypy refuses one without.
 SOURCES = $(foreach folder,libs services cli models tests bench deploy,$(if $(shell find $(folder) -name '*.py' -not -path '*/[0-9]*/model.py' -print -quit 2>/dev/null),$(folder)))
-EXTRAS := local cpu
+EXTRAS := local cpu train
 
 # A stamp's name holds the hash of what it was made from: nothing is done twice, and a checkout's file times do not matter.
 hash_of = $(shell cat $(1) 2>/dev/null | sha256sum | cut -c1-16)
