@@ -1,46 +1,11 @@
-"""One part of the routing bench, into bench/results/routing.json; the figures of the other parts stay.
+"""One part of the routing bench, into bench/results/routing.json: `python -m bench.routing PART [--data DIR]`."""
 
-    python -m bench.routing PART [--data DIR] [--seed N]
-
-A part is a module of this package with `run(arguments) -> figures by name`, where a figure is a number or a number with
-both ends of its 95 % interval; its `NOTES`, if it has any, go into the result.
-"""
-
-import argparse
-import importlib
-import json
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
-from bench import results
+from bench.parts import run
 
-# Modules of this package that are shared by the parts, or run by none.
-NO_PARTS = {"__init__", "__main__", "baselines", "bootstrap"}
-
-
-def parts() -> list[str]:
-    """The parts that are here."""
-    found = {path.stem for path in Path(__file__).parent.glob("*.py")}
-    return sorted(name for name in found - NO_PARTS if not name.startswith("_") and "_" not in name)
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one part and write what it found."""
-    parser = argparse.ArgumentParser(prog="python -m bench.routing", description=__doc__.splitlines()[0])
-    parser.add_argument("part", choices=parts())
-    parser.add_argument("--data", type=Path, help="folder with the routing outcome sets, for the parts that need it")
-    parser.add_argument("--seed", type=int, default=1)
-    options = parser.parse_args(arguments)
-    module = importlib.import_module(f"bench.routing.{options.part}")
-    figures = module.run(options)
-    path = results.write_part(
-        "routing", options.part, figures, seed=options.seed, notes=getattr(module, "NOTES", module.__doc__ or "")
-    )
-    print(json.dumps(figures, indent=2))
-    print(f"written to {path}")
-    return 0
-
+SHARED = {"baselines", "bootstrap"}
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run("routing", Path(__file__).parent, SHARED))
