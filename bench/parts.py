@@ -1,7 +1,7 @@
 """A bench of several parts, run one by one, whose figures share one result file.
 
 A part is a module of the bench's package with `run(options) -> figures by name`, where a figure is a number or a number
-with both ends of its 95 % interval; its `NOTES`, if it has any, go into the result. The figures of the other parts stay.
+with both ends of its 95 % interval; its `NOTES`, if it has any, go into the result. What other parts wrote stays.
 """
 
 import argparse
