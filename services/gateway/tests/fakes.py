@@ -70,6 +70,7 @@ from farthing_kit.usage import TokenUsage
 from services.gateway.tests.values import MODELS, POLICY, PRICES, USAGE, analysis, policy
 
 AWAY = Unavailable("away")
+PACE = Pace(gather_s=0.0, beat_s=10.0)
 
 
 class Switch:
@@ -114,7 +115,8 @@ class FakeFlight:
 
 class FakeCache(Switch):
     """The ports AnswerCache and FlightLine: partitions by the current context's organisation. `similar` is what a
-    search finds; `sharing`: claims are taken."""
+    search finds; `sharing`: claims are taken;
+    `deaf`: how many calls of Follow fail."""
 
     def __init__(self, clock: Clock, *, sharing: bool = True) -> None:
         super().__init__()
@@ -132,6 +134,8 @@ class FakeCache(Switch):
         self.published: list[str] = []
         self.leases = 0
         self.refresh_lease = False
+        self.followers = 0
+        self.deaf = 0
         self.worthless = False
         self._news = asyncio.Event()
 
@@ -195,6 +199,10 @@ class FakeCache(Switch):
 
     async def follow(self, key: CacheKey, found: Found) -> AsyncGenerator[FlightNews]:
         self.passed()
+        if self.deaf:
+            self.deaf -= 1
+            raise AWAY
+        self.followers += 1
         org = require_context().principal.org
         flight, sent = self.flights.get((org, key)), 0
         while flight is not None:
@@ -315,6 +323,7 @@ class FakeScheduler(Switch):
         self.pausing: set[str] = set()
         self.pause_after: int | None = None
         self.paused = asyncio.Event()
+        self.go_on = asyncio.Event()
 
     async def generate(self, job: Job) -> AsyncGenerator[Progress]:
         self.passed()
@@ -330,7 +339,7 @@ class FakeScheduler(Switch):
                 yield step
                 if told == self.pause_after and job.model in (self.pausing or {job.model}):
                     self.paused.set()
-                    await asyncio.Event().wait()
+                    await self.go_on.wait()
         finally:
             self.stopped += told < len(steps)
 
@@ -473,7 +482,7 @@ class Told:
 class Mesh:
     """The gateway's use cases over parts in memory."""
 
-    def __init__(self, *, hedge_s: float = 10.0) -> None:
+    def __init__(self, *, hedge_s: float = 10.0, pace: Pace = PACE) -> None:
         self.clock = VirtualClock()
         self.keys = FakeKeys()
         self.cache = FakeCache(self.clock)
@@ -495,14 +504,14 @@ class Mesh:
         self.models = Models(self.pools, self.prices, clock=self.clock, refresh_s=10.0, log=logs.get("test"))
         self.outcomes = FakeOutcomeBook()
         self.shadowed: list[str] = []
-        self.gateway = self._gateway(hedge_s)
+        self.gateway = self._gateway(hedge_s, pace)
 
-    def _gateway(self, hedge_s: float) -> Gateway:
+    def _gateway(self, hedge_s: float, pace: Pace) -> Gateway:
         admissions = Admissions(self.admission, self.grace, self.background, self.clock, self.paces)
         calls = Calls(admissions, self.scheduler, self.clock)
         caches = Caches(Memory(self.near, self.line), self.cache, self.cache, self.background, self.clock, self.watcher)
         judgement = Judgement(self.classifier, hedge_s=hedge_s)
-        self.flights = flights = Flights(self.cache, self.background, self.watcher, Pace(gather_s=0.0, beat_s=10.0))
+        self.flights = flights = Flights(self.cache, self.background, self.watcher, pace)
         log = logs.get("test")
         self.refreshing = Refreshes(calls, self.models, judgement, caches, flights, self.clock, log)
         way = OneRequest(

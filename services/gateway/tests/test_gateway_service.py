@@ -153,7 +153,7 @@ class TestTheWay:
         await complete(mesh)
         await mesh.script.stored.wait()
         [(_, raw)] = mesh.script.entries
-        assert len(raw) == 68
+        assert len(raw) == 70  # two digests and the scope
         assert hashlib.sha256(prompt().messages[0].content.encode()).digest() not in raw
 
     async def test_models_are_listed_cheapest_first(self, mesh: World) -> None:

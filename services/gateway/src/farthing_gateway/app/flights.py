@@ -25,11 +25,14 @@ DRAIN_S: Constant = 1.0
 @dataclass(frozen=True, slots=True)
 class Pace:
     """How long pieces are gathered before they are handed on together; how often a lease is kept while there is nothing
-    to hand on; and after which silence a follower goes on alone."""
+    to hand on; after which silence a follower goes on alone; and how often it tries, with which pause, where the cache
+    fails."""
 
     gather_s: float = 0.05
     beat_s: float = 0.8
     silence_s: float = 10.0
+    again_s: float = 0.3
+    tries: int = 5
 
 
 @dataclass(frozen=True)
@@ -144,16 +147,37 @@ class Following:
         self.whole: Answer | None = None
 
     async def pieces(self) -> AsyncGenerator[str]:
-        """The text, as it comes. Failures end it: nobody depends on those who lead."""
-        try:
-            async with aclosing(self._flights.line.follow(self._request.key, self.found)) as news:
-                while (piece := await self._next(news)) is not None:
-                    self.sent += piece
-                    yield piece
-        except (FarthingError, TimeoutError):
-            pass
+        """The text, as it comes. Failures end it: nobody depends on those who lead. Where the cache fails for a moment,
+        it is asked again: all who follow going on alone at once would be what following is there to prevent."""
+        tries = 0
+        while tries < self._flights.pace.tries:
+            tries += 1
+            try:
+                async with aclosing(self._once()) as pieces:
+                    async for piece in pieces:
+                        tries = 0
+                        yield piece
+                break
+            except (NotFound, TimeoutError):
+                break
+            except FarthingError:
+                await asyncio.sleep(self._flights.pace.again_s)
         role = "followed" if self.whole is not None else "took_over" if self.found.lease else "went_on_alone"
         self._flights.observer.flew(role)
+
+    async def _once(self) -> AsyncGenerator[str]:
+        """What is beyond that which was sent. Nothing more where it does not begin the same way."""
+        heard = ""
+        async with aclosing(self._flights.line.follow(self._request.key, self.found)) as news:
+            while (piece := await self._next(news)) is not None:
+                heard += piece
+                if not heard.startswith(self.sent[: len(heard)]):
+                    return
+                if more := heard[len(self.sent) :]:
+                    self.sent = heard
+                    yield more
+        if heard != self.sent:
+            self.whole = None  # it ended before it got there
 
     async def _next(self, news: AsyncGenerator[object]) -> str | None:
         async with asyncio.timeout(self._silence_s()):
