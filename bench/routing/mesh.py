@@ -24,6 +24,7 @@ from bench.results import Figure
 from bench.routing.bootstrap import ends
 from farthing.gateway.v1 import gateway_service_pb2 as pb
 from farthing.type.v1 import model_pb2
+from farthing_classifier.adapters.onnx_heads import SHIPPED
 from farthing_cli.generation import Answer, Gateway
 from farthing_models import train_classifier
 from tests.support.mesh import MeshUnderTest
@@ -108,9 +109,10 @@ def question(row: dict[str, Any]) -> Question:
 
 
 def trained(data: Path, seen: dict[str, list[dict[str, Any]]]) -> Path:
-    """Heads that have not seen the questions; made once for each set of them."""
+    """Heads that have not seen the questions; made once for each set of them and each version of what is shipped."""
     text = "".join(json.dumps(row) + "\n" for name in (EXAM, MATHS) for row in seen[name])
-    work = (WORK / hashlib.sha256(text.encode()).hexdigest()[:16]).absolute()
+    shipped = (SHIPPED / "heads.json").read_text("utf-8")
+    work = (WORK / hashlib.sha256((shipped + text).encode()).hexdigest()[:16]).absolute()
     heads = work / "heads"
     if not (heads / "heads.json").exists():
         part = work / "data"
