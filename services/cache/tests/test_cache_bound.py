@@ -203,3 +203,18 @@ def test_shares_of_wrong_never_rise_with_the_score(counts: list[tuple[int, int]]
     shares = never_rising([float(min(one)) for one in counts], [float(max(one)) for one in counts])
     assert len(shares) == BINS
     assert all(one >= two - 1e-12 for one, two in pairwise(shares))
+
+
+def test_a_label_that_comes_after_its_period_leaves_the_new_account_alone() -> None:
+    guard = Guard.new(Promise(delta=0.1, labels_least=1, period=2_000, refit_every=100))
+    for _ in range(1_999):
+        guard.observe_request()
+        if guard.decide(0.99, 0.9).action is Action.MISS:
+            guard.label(0.99, explored=False, right=True)
+    guard.observe_request()
+    decision = guard.decide(0.99, 0.0)
+    assert (decision.action, decision.period) == (Action.EXPLORE, 0)
+    guard.observe_request()
+    opened = guard.account.wrong_at_most()
+    guard.label(0.99, explored=True, right=True, propensity=decision.propensity, period=decision.period)
+    assert (guard.period, guard.account.wrong_at_most()) == (1, opened)

@@ -160,7 +160,7 @@ def test_worth_is_cost_by_size() -> None:
 
 
 def test_a_receipt_is_read_by_who_wrote_it_and_for_a_day() -> None:
-    receipt = Receipt(3, 0.91, True, 0.05, 1_000_000, b"12345678")
+    receipt = Receipt(3, 0.91, True, 0.05, 2, 1_000_000, b"12345678")
     name = write(receipt, b"s" * 32)
     assert read(name, b"s" * 32, 1_000_010.0) == receipt
     assert read(name, b"t" * 32, 1_000_010.0) is None

@@ -157,7 +157,7 @@ async def test_replicas_add_up_what_they_saw() -> None:
     for each, count in ((one, 5), (other, 7)):
         for _ in range(count):
             await each.decide(ACME, 3, 0.01, 0.9)
-            await each.label(ACME, 3, 0.9, explored=False, right=True, propensity=1.0)
+            await each.label(ACME, 3, 0.9, explored=False, right=True, propensity=1.0, period=0)
     await one.write()
     await other.write()
     assert await standing(other) == (12, 12)

@@ -72,12 +72,12 @@ class Evidence:
         return await self._store.first_report(org, report)
 
     async def label(
-        self, org: Org, category: int, score: float, *, explored: bool, right: bool, propensity: float
+        self, org: Org, category: int, score: float, *, explored: bool, right: bool, propensity: float, period: int
     ) -> None:
         """Count what became of a candidate."""
         held = await self._hold(org, category, None)
         held.moved = True
-        held.guard.label(score, explored=explored, right=right, propensity=propensity)
+        held.guard.label(score, explored=explored, right=right, propensity=propensity, period=period)
 
     async def standings(self, org: Org, categories: Iterable[int]) -> list[tuple[int, Known]]:
         """What is known of each kind of work that was asked about."""

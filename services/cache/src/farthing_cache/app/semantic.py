@@ -134,7 +134,13 @@ class SemanticCache:
         if not await self.evidence.first_report(org, OUTCOME_PURPOSE.decode() + said.nonce.hex()):
             return False
         await self.evidence.label(
-            org, said.category, said.score, explored=said.explored, right=right, propensity=said.propensity
+            org,
+            said.category,
+            said.score,
+            explored=said.explored,
+            right=right,
+            propensity=said.propensity,
+            period=said.period,
         )
         return True
 
@@ -231,6 +237,7 @@ class SemanticCache:
             score,
             decision.action is Action.EXPLORE,
             decision.propensity,
+            decision.period,
             int(self.clock.now().timestamp()),
             secrets.token_bytes(NONCE_BYTES),
         )

@@ -19,7 +19,7 @@ BINS: Final = 64
 _LOGIT_LOW: Final = -3.0
 _LOGIT_HIGH: Final = 5.0
 _LOGIT_STEP: Final = (_LOGIT_HIGH - _LOGIT_LOW) / BINS
-_VERSION: Final = 1
+_VERSION: Final = 2
 
 
 class Action(StrEnum):
@@ -42,11 +42,13 @@ class Reason(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """An action, with the probability that a would-be hit had of being explored (1 where nothing was at stake)."""
+    """An action, with the probability that a would-be hit had of being explored (1 where nothing was at stake), and
+    the period of the account that it is entered in."""
 
     action: Action
     reason: Reason
     propensity: float = 1.0
+    period: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,6 +188,7 @@ class Guard:
 
     promise: Promise
     requests: int = 0
+    period: int = 0
     in_period: int = 0
     served: int = 0  # in this period
     hits: int = 0
@@ -228,22 +231,25 @@ class Guard:
         if random_u < propensity:
             self.explored += 1
             self.account.asked(_guess(score), propensity)
-            return Decision(Action.EXPLORE, Reason.EXPLORED, propensity)
+            return Decision(Action.EXPLORE, Reason.EXPLORED, propensity, self.period)
         self.hits += 1
         self.served += 1
         self.account.served(_guess(score), propensity)
-        return Decision(Action.SERVE, Reason.ALLOWED, propensity)
+        return Decision(Action.SERVE, Reason.ALLOWED, propensity, self.period)
 
-    def label(self, score: float, *, explored: bool, right: bool, propensity: float = 1.0) -> None:
+    def label(
+        self, score: float, *, explored: bool, right: bool, propensity: float = 1.0, period: int | None = None
+    ) -> None:
         """Whether a candidate's answer would have been right: of an explored one, or of a miss that was compared.
 
-        `propensity` is that of the decision. An explored one without a label stays counted as wrong.
+        `propensity` and `period` are those of the decision. An explored one without a label stays counted as wrong; a
+        label that comes after the end of its period still teaches the threshold, and leaves the new account alone.
         """
         at = bin_of(score)
         self.labels += 1
         self.labelled[at] += 1
         self.wrong[at] += not right
-        if explored:
+        if explored and period in (None, self.period):
             self.account.labelled(_guess(score), propensity, right=right)
 
     def bound(self) -> float:
@@ -290,6 +296,7 @@ class Guard:
 
     def _begin_period(self) -> None:
         self.account = Account.open(self.promise.doubt, self.promise.explore)
+        self.period += 1
         self.in_period = self.served = 0
 
     def _propensity(self, at: int) -> float:

@@ -7,8 +7,8 @@ import struct
 from dataclasses import dataclass
 from typing import Final
 
-_FORM: Final = struct.Struct("<BBBddq8s")
-_VERSION: Final = 1
+_FORM: Final = struct.Struct("<BBBddIq8s")
+_VERSION: Final = 2
 _MAC_BYTES: Final = 16
 # Reports come soon after the look-up, or not at all.
 LIFE_S: Final = 24 * 3600
@@ -16,12 +16,14 @@ LIFE_S: Final = 24 * 3600
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """What was decided: for which kind of work, at which score, whether by exploration and how probable that was."""
+    """What was decided: for which kind of work, at which score, whether by exploration, how probable that was, and in
+    which period of the account."""
 
     category: int
     score: float
     explored: bool
     propensity: float
+    period: int
     at_s: int
     nonce: bytes
 
@@ -34,6 +36,7 @@ def write(receipt: Receipt, secret: bytes) -> bytes:
         receipt.explored,
         receipt.score,
         receipt.propensity,
+        receipt.period,
         receipt.at_s,
         receipt.nonce,
     )
@@ -45,7 +48,7 @@ def read(name: bytes, secret: bytes, now_s: float) -> Receipt | None:
     form, mac = name[: _FORM.size], name[_FORM.size :]
     if len(form) != _FORM.size or not hmac.compare_digest(hmac.digest(secret, form, "sha256")[:_MAC_BYTES], mac):
         return None
-    version, category, explored, score, propensity, at_s, nonce = _FORM.unpack(form)
+    version, category, explored, score, propensity, period, at_s, nonce = _FORM.unpack(form)
     if version != _VERSION or now_s - at_s > LIFE_S:
         return None
-    return Receipt(category, score, bool(explored), propensity, at_s, nonce)
+    return Receipt(category, score, bool(explored), propensity, period, at_s, nonce)

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 # What a new period of the account begins anew.
 _PERIOD: Final = ("in_period", "served", "account")
-_LAST_MOVED: Final = frozenset({"threshold"})
+_LAST_MOVED: Final = frozenset({"threshold", "period"})
 _AS_IT_IS: Final = frozenset({"version", "doubt", "stakes"})
 _SIGNED: Final = frozenset({"paid"})
 
