@@ -202,6 +202,9 @@ async def test_no_team_or_user_gets_anothers_answer_from_any_level(mesh: Mesh, s
     assert (await mesh.ask(ask(), "fk_bob")).level is CacheLevel.NONE
     assert (await mesh.ask(ask(), "fk_nobody")).level is CacheLevel.NONE
     assert (await mesh.ask(ask(), "fk_nobody")).level is CacheLevel.NONE
+    same = ask("private", idempotency_key="k")
+    ids = {(await mesh.ask(same, key)).decision.request_id for key in ("fk_ann", "fk_bob", "fk_nobody")}
+    assert len(ids) == 3
     mesh.forget_near()
     assert (await mesh.ask(ask(), "fk_ann")).level is CacheLevel.EXACT
     assert len({key.sharer for _, _, key in mesh.cache.entries}) == 2

@@ -12,7 +12,7 @@ from farthing_gateway.app.models import Models
 from farthing_gateway.app.one_request import OneRequest
 from farthing_gateway.app.request import Request
 from farthing_gateway.domain.acceptance import Limits, accept
-from farthing_gateway.domain.cachekey import cache_key
+from farthing_gateway.domain.cachekey import cache_key, circle_of
 from farthing_gateway.domain.catalogue import Catalogue
 from farthing_gateway.domain.claims import Claim
 from farthing_gateway.domain.eligibility import cache_use
@@ -41,7 +41,7 @@ class Gateway:
         caller = await self.authentication.caller(api_key)  # 1 key → principal, policy
         question = accept(prompt, caller.grant.policy, self.limits)
         org = caller.grant.principal.org
-        claim = self.idempotency.claim(org, prompt)
+        claim = self.idempotency.claim(circle_of(caller.grant.policy, caller.grant.principal), prompt)
         again = None if claim is None else self.idempotency.repetition(org, claim, arrived_s)
         if again is not None:
             self.observer.decided(again[0])

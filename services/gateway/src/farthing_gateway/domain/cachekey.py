@@ -40,6 +40,15 @@ def sharer_of(scope: CacheScope, principal: Principal) -> str:
     return {CacheScope.TEAM: principal.team, CacheScope.USER: principal.user}.get(scope, "")
 
 
+def circle_of(policy: Policy, principal: Principal) -> str:
+    """Within whom a repetition under the same idempotency key hears the first answer again: the organisation, or,
+    where answers are shared more narrowly, the team, the user, or else the API key."""
+    scope = policy.semantic_cache.scope
+    if scope not in (CacheScope.TEAM, CacheScope.USER):
+        return principal.org
+    return f"{principal.org}/{scope.name}/{sharer_of(scope, principal) or principal.key_id}"
+
+
 def prefix_digest(question: Question) -> bytes:
     """SHA-256 of everything before the last message, for the analysis of shared prefixes; empty where there is none."""
     earlier = question.messages[:-1]
