@@ -207,9 +207,9 @@ class FakeCache(Switch):
         flight, sent = self.flights.get((org, key)), 0
         while flight is not None:
             news = self._news
-            if flight.text[sent:]:
-                yield Piece(flight.text[sent:])
-                sent = len(flight.text)
+            if more := flight.text[sent:]:
+                sent += len(more)
+                yield Piece(more)
             elif flight.end is not None:
                 yield Whole(flight.end)
                 return

@@ -36,7 +36,7 @@ from farthing_gateway.domain.errors import key_invalid
 from farthing_gateway.main import build
 from farthing_kit import nats
 from farthing_kit.context import RequestContext, require_context
-from farthing_kit.errors import FarthingError
+from farthing_kit.errors import FarthingError, NotFound
 from farthing_kit.interceptors.client import Channel
 from farthing_kit.money import cost
 from farthing_kit.server import Service
@@ -49,6 +49,16 @@ from services.gateway.tests.values import MODELS, PRICES
 ACME = Principal(org="acme", team="search", user="u1", key_id="k_acme")
 ANSWER = ("The capital", " of France", " is Paris.")
 USAGE = TokenUsage(fresh_input_tokens=12, output_tokens=5)
+
+
+@dataclass
+class Flight:
+    """An answer under way."""
+
+    lease: bytes
+    text: str = ""
+    finished: cache.CachedAnswer | None = None
+    gone: bool = False
 
 
 @dataclass
@@ -82,6 +92,20 @@ class Script:
     entries: dict[tuple[str, bytes], cache.CachedAnswer] = field(default_factory=dict)
     stored: asyncio.Event = field(default_factory=asyncio.Event)
     epoch: int = 7
+    sharing: bool = False
+    flights: dict[tuple[str, bytes], Flight] = field(default_factory=dict)
+    leases: int = 0
+    news: asyncio.Event = field(default_factory=asyncio.Event)
+    similar: cache.SemanticLookupResponse = field(default_factory=lambda: cache.SemanticLookupResponse(
+        level=CacheLevel.CACHE_LEVEL_NONE, miss_reason=cache.MISS_REASON_NO_CANDIDATE
+    ))  # fmt: skip
+    searches: list[cache.SemanticLookupRequest] = field(default_factory=list)
+    reports: list[tuple[bytes, int]] = field(default_factory=list)
+
+    def tell(self) -> None:
+        """Wake those who follow."""
+        self.news.set()
+        self.news = asyncio.Event()
 
     def enter(self, method: str) -> None:
         """A call came in."""
@@ -140,9 +164,12 @@ class Cache(cache_rpc.CacheServiceServicer):
 
     async def Lookup(self, request: Any, context: Any) -> cache.LookupResponse:
         self._script.enter("Lookup")
-        found = self._script.entries.get(_entry(request.key))
+        found = None if request.no_cache else self._script.entries.get(_entry(request.key))
         if found is None or _too_old(found, request):
-            return cache.LookupResponse(level=CacheLevel.CACHE_LEVEL_NONE, epoch=self._script.epoch)
+            response = cache.LookupResponse(level=CacheLevel.CACHE_LEVEL_NONE, epoch=self._script.epoch)
+            if request.claim and self._script.sharing:
+                response.flight.CopyFrom(self._claimed(_entry(request.key)))
+            return response
         response = cache.LookupResponse(answer=found, level=CacheLevel.CACHE_LEVEL_EXACT, epoch=self._script.epoch)
         response.time_to_live.FromSeconds(600)
         return response
@@ -154,6 +181,61 @@ class Cache(cache_rpc.CacheServiceServicer):
             self._script.entries[_entry(request.key)] = request.answer
         self._script.stored.set()
         return cache.StoreResponse(stored=kept)
+
+    async def SemanticLookup(self, request: Any, context: Any) -> cache.SemanticLookupResponse:
+        self._script.enter("SemanticLookup")
+        self._script.searches.append(request)
+        return self._script.similar
+
+    async def ReportOutcome(self, request: Any, context: Any) -> cache.ReportOutcomeResponse:
+        self._script.enter("ReportOutcome")
+        self._script.reports.append((request.lookup_id, request.agreement))
+        return cache.ReportOutcomeResponse(counted=True)
+
+    async def Publish(self, request: Any, context: Any) -> cache.PublishResponse:
+        self._script.enter("Publish")
+        flight = self._script.flights.get(_entry(request.key))
+        if flight is None or flight.lease != request.lease:
+            raise NotFound("the lease is lost")
+        flight.text += request.text
+        if request.HasField("finished"):
+            flight.finished = request.finished
+        self._script.tell()
+        return cache.PublishResponse()
+
+    async def Release(self, request: Any, context: Any) -> cache.ReleaseResponse:
+        self._script.enter("Release")
+        flight = self._script.flights.get(_entry(request.key))
+        if flight is not None and flight.lease == request.lease:
+            flight.gone = True
+            self._script.tell()
+        return cache.ReleaseResponse()
+
+    async def Follow(self, request: Any, context: Any) -> AsyncIterator[cache.FollowResponse]:
+        self._script.enter("Follow")
+        flight, sent = self._script.flights.get(_entry(request.key)), 0
+        while flight is not None:
+            news = self._script.news
+            if more := flight.text[sent:]:
+                sent += len(more)
+                yield cache.FollowResponse(text=more)
+            elif flight.finished is not None:
+                yield cache.FollowResponse(finished=flight.finished)
+                return
+            elif flight.gone:
+                del self._script.flights[_entry(request.key)]
+                yield cache.FollowResponse(lead=self._claimed(_entry(request.key)))
+                return
+            else:
+                await news.wait()
+        raise NotFound("nobody makes it")
+
+    def _claimed(self, entry: tuple[str, bytes]) -> cache.Flight:
+        if entry in self._script.flights:
+            return cache.Flight()
+        self._script.leases += 1
+        flight = self._script.flights[entry] = Flight(b"lease %d" % self._script.leases)
+        return cache.Flight(lease=flight.lease)
 
 
 def _too_old(found: cache.CachedAnswer, request: cache.LookupRequest) -> bool:

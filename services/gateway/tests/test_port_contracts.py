@@ -19,27 +19,32 @@ from farthing_gateway.domain.judge import Judged, Opinion
 from farthing_gateway.domain.model import FinishReason, Role, Task, Tier
 from farthing_gateway.domain.policy import OutageMode
 from farthing_gateway.domain.prompt import Message, Sampling
+from farthing_gateway.domain.similar import Meaning, Terms
 from farthing_gateway.ports import (
     Admission,
     AnswerCache,
     Chunk,
     Classifier,
     Finished,
+    FlightLine,
     Found,
     Job,
     Judge,
     Kept,
     KeyAuthority,
+    Lead,
+    Piece,
     Pools,
     Prices,
     Scheduler,
     Started,
     Wanted,
+    Whole,
 )
 from farthing_kit.clock import SystemClock
 from farthing_kit.context import Principal, RequestContext, use_context
 from farthing_kit.context import Role as Caller
-from farthing_kit.errors import FarthingError, Unauthenticated, Unavailable
+from farthing_kit.errors import FarthingError, NotFound, Unauthenticated, Unavailable
 from farthing_kit.money import cost
 from farthing_kit.testing.server import serving
 from farthing_kit.usage import TokenUsage
@@ -69,6 +74,7 @@ class Ports:
 
     keys: KeyAuthority
     cache: AnswerCache
+    line: FlightLine
     classifier: Classifier
     judge: Judge
     admission: Admission
@@ -81,7 +87,8 @@ class Ports:
         """From now on nothing answers."""
         error = Unavailable("away")
         if self.script is not None:
-            cut = "Authorize Lookup Store Analyze Judge Reserve Release Generate ListPools".split()
+            cut = "Authorize Lookup SemanticLookup Store Publish Release Follow ReportOutcome Analyze Judge".split()
+            cut += "Reserve Generate ListPools".split()
             self.script.errors |= dict.fromkeys(cut, error)
             return
         parts: list[Any] = [self.keys, self.cache, self.classifier, self.judge, self.admission]
@@ -91,9 +98,11 @@ class Ports:
 
 
 def in_memory() -> Ports:
+    cache = FakeCache(SystemClock())
     return Ports(
         FakeKeys(),
-        FakeCache(SystemClock()),
+        cache,
+        cache,
         FakeClassifier(),
         FakeJudge(),
         FakeAdmission(),
@@ -108,13 +117,15 @@ async def ports(request: pytest.FixtureRequest) -> AsyncIterator[Ports]:
     if request.param == "memory":
         yield in_memory()
         return
-    script = Script()
+    script = Script(sharing=True)
     async with serving(*services(script)) as server, server.channel() as channel:
         books = GrpcAccounting(channel, timeout_s=10.0)
         reader = GrpcClassifier(channel, timeout_s=10.0, judge_timeout_s=10.0)
+        cache = GrpcCache(channel, Timeouts(10.0, 10.0, 10.0))
         yield Ports(
             books,
-            GrpcCache(channel, Timeouts(10.0, 10.0, 10.0)),
+            cache,
+            cache,
             reader,
             reader,
             books,
@@ -171,6 +182,59 @@ async def test_an_answer_of_another_epoch_or_organisation_or_age_is_not_found(po
         assert (await ports.cache.look_up(KEY, Wanted())).answer is None
 
 
+async def claimed(ports: Ports) -> tuple[Found, Found]:
+    """What the first says who asks, and what the second."""
+    first = await ports.cache.look_up(KEY, Wanted(claim=True))
+    return first, await ports.cache.look_up(KEY, Wanted(claim=True))
+
+
+async def test_the_first_who_claims_leads_and_the_next_follows(ports: Ports) -> None:
+    first, second = await claimed(ports)
+    assert first.lease
+    assert not first.follow
+    assert (second.lease, second.follow) == (b"", True)
+
+
+async def test_who_follows_hears_the_answer_from_its_beginning_to_its_end(ports: Ports) -> None:
+    first, second = await claimed(ports)
+    whole = answer("", created_at=datetime.now(UTC))
+    await ports.line.publish(KEY, first, 0, "Pá", None)
+    heard = []
+    async with aclosing(ports.line.follow(KEY, second)) as news:
+        heard.append(await anext(news))
+        await ports.line.publish(KEY, first, 3, "ris.", whole)
+        heard += [each async for each in news]
+    assert heard == [Piece("Pá"), Piece("ris."), Whole(whole)]
+
+
+async def test_who_follows_leads_when_the_lease_is_given_up(ports: Ports) -> None:
+    first, second = await claimed(ports)
+    await ports.line.release(KEY, first)
+    [said] = [each async for each in ports.line.follow(KEY, second)]
+    assert isinstance(said, Lead)
+    assert said.lease not in (b"", first.lease)
+    with pytest.raises(NotFound):
+        await ports.line.publish(KEY, first, 0, "too late", None)
+
+
+async def test_nobody_to_follow_is_not_found(ports: Ports) -> None:
+    with pytest.raises(NotFound):
+        await anext(ports.line.follow(CacheKey(b"x" * 32, b"y" * 32), Found(1)))
+
+
+async def test_a_moment_is_told_without_an_answer(ports: Ports) -> None:
+    found = await ports.cache.look_up(KEY, Wanted())
+    await ports.cache.store(KEY, Kept(answer(created_at=datetime.now(UTC)), found, HOUR))
+    assert (await ports.cache.look_up(KEY, Wanted(moment_only=True))).answer is None
+
+
+async def test_a_search_that_finds_nothing_says_why_and_a_label_is_taken(ports: Ports) -> None:
+    meaning = Meaning(bytes(4 * 384), b"e" * 32, "What?", has_history=False, truncated=False)
+    found = await ports.cache.search(KEY, meaning, Terms(Task.CHAT, Tier.SMALL, 0.02, HOUR, 0.9))
+    assert (found.answer, found.served, found.missed) == (None, False, "no_candidate")
+    await ports.cache.report(b"receipt", right=True)
+
+
 async def test_an_analysis_has_everything_that_routing_needs(ports: Ports) -> None:
     analysis = await ports.classifier.analyze(QUESTION, embedding=False)
     assert analysis.complexity == pytest.approx(0.1)
@@ -221,6 +285,9 @@ async def test_absence_is_an_error_that_says_so(ports: Ports) -> None:
         ports.keys.authorize("fk_acme"),
         ports.cache.look_up(KEY, Wanted()),
         ports.cache.store(KEY, Kept(answer(), Found(epoch_of_nothing), HOUR)),
+        ports.cache.report(b"receipt", right=True),
+        ports.line.release(KEY, Found(1)),
+        anext(ports.line.follow(KEY, Found(1))),
         ports.classifier.analyze(QUESTION, embedding=False),
         ports.judge.judge(Judged(QUESTION, "Paris.", FinishReason.STOP, Tier.SMALL)),
         ports.admission.reserve("r_2", "small", USAGE, 90.0),
