@@ -93,6 +93,7 @@ class Script:
     stored: asyncio.Event = field(default_factory=asyncio.Event)
     epoch: int = 7
     sharing: bool = False
+    model_version: str = "m1"
     flights: dict[tuple[str, bytes], Flight] = field(default_factory=dict)
     leases: int = 0
     news: asyncio.Event = field(default_factory=asyncio.Event)
@@ -271,7 +272,12 @@ class Classifier(classifier_rpc.ClassifierServiceServicer):
             stage=classifier.ANALYSIS_STAGE_LEXICAL,
             model_version="m1",
             calibration_version="c1",
+            embedding=b"" if request.omit_embedding else bytes(4 * 384),
         )
+
+    async def GetModelInfo(self, request: Any, context: Any) -> classifier.GetModelInfoResponse:
+        self._script.enter("GetModelInfo")
+        return classifier.GetModelInfoResponse(model_version=self._script.model_version, encoder_sha256="ab" * 32)
 
     async def Judge(self, request: Any, context: Any) -> classifier.JudgeResponse:
         self._script.enter("Judge")
@@ -336,7 +342,7 @@ def services(script: Script) -> list[Service]:
         "cache.v1.CacheService": (cache_rpc.add_CacheServiceServicer_to_server, Cache(script)),  # type: ignore[abstract]
         "classifier.v1.ClassifierService": (
             classifier_rpc.add_ClassifierServiceServicer_to_server,
-            Classifier(script),  # type: ignore[abstract]
+            Classifier(script),
         ),
         "scheduler.v1.SchedulerService": (
             scheduler_rpc.add_SchedulerServiceServicer_to_server,

@@ -22,8 +22,10 @@ from farthing_gateway.domain.outcomes import (
     deserves_shadow,
     foretold,
     is_request_id,
+    of_similar,
 )
 from farthing_gateway.domain.prompt import CacheControl, Message, Question, Sampling
+from farthing_gateway.domain.similar import Similar
 from farthing_gateway.ports import OutcomeBook
 from farthing_kit import nats
 from farthing_kit.errors import FarthingError, InvalidArgument, NotFound, StoreUnavailable, Unauthenticated
@@ -244,3 +246,17 @@ def test_some_requests_never_get_a_shadow() -> None:
     assert not deserves_shadow(replace(TOLD, cascade=True), answer(), question(), 1.0)
     assert not deserves_shadow(TOLD, answer(finish_reason=FinishReason.LENGTH), question(), 1.0)
     assert not deserves_shadow(replace(TOLD, request_id="q" * 128), answer(), question(), 1.0)
+
+
+async def test_an_outcome_of_a_semantic_hit_is_evidence_for_the_cache_alone() -> None:
+    book, cache = FakeOutcomeBook(), FakeCache(VirtualClock())
+    hit = Similar(answer(), served=True, lookup_id=b"receipt")
+    told = of_similar("q_1", "acme", hit, Task.CHAT, datetime(2026, 1, 1, tzinfo=UTC))
+    assert told is not None
+    book.foretell(told)
+    grants = Grants(limit=10, stale_s=1.0, refusal_s=1.0)
+    outcomes = Outcomes(Authentication(FakeKeys(), grants, VirtualClock(), salt=b"salt"), book, cache)
+    for outcome in Outcome:
+        await outcomes.report("fk_acme", "q_1", outcome)
+    assert cache.reports == [(b"receipt", True), (b"receipt", False)]
+    assert book.written == {}
