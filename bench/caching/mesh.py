@@ -26,7 +26,7 @@ CALLERS = 200
 HITS = 300
 # What is counted is calls and bytes: on a machine that is busy with 200 callers, patience is not what is measured.
 PATIENT = {
-    "CACHE_REDIS_TIMEOUT_MS": "10000",
+    "CACHE_REDIS_TIMEOUT_MS": "5000",
     "GATEWAY_LOOK_UP_TIMEOUT_MS": "10000",
     "GATEWAY_STORE_TIMEOUT_MS": "10000",
 }
