@@ -1,5 +1,6 @@
 """Parts that are down: a clear error or a declared degradation, and nothing lost."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -12,6 +13,10 @@ from farthing.type.v1.error_reason_pb2 import ErrorReason
 from farthing_cli import report
 from farthing_kit.errors import FarthingError
 from tests.support.mesh import MeshUnderTest, prompt
+
+AWAY_REQUESTS = 6
+HITS_BACK_WITHIN_S = 10.0
+POLL_S = 0.1
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
@@ -77,6 +82,42 @@ async def test_redis_down_follows_the_declared_mode_of_each_tenant(frail: MeshUn
     assert denied.reason == ErrorReason.ERROR_REASON_ACCOUNTING_UNAVAILABLE
     await frail.booked_request(grace.decision.request_id)
     await frail.booked_request(allowed.decision.request_id)
+
+
+@pytest.mark.parametrize("way", ["killed", "paused"])
+async def test_redis_away_fails_no_request_and_hits_come_back(frail: MeshUnderTest, way: str) -> None:
+    """For a tenant whose policy lets it go on without accounting."""
+    gateway = await frail.gateway("foundry")
+    known = prompt(f"kept before redis was {way}")
+    # Read, and kept nowhere: what is seen is the cache service, not the memory of the gateway.
+    known.cache_control.max_age.FromSeconds(3600)
+    await gateway.ask(known)
+    if way == "killed":
+        await frail.kill("redis")
+    else:
+        frail.pause("redis")
+    texts = [f"{way} {number}" for number in range(AWAY_REQUESTS)]
+    answers = [await gateway.ask(prompt(text)) for text in texts]
+    if way == "killed":
+        await frail.start("redis")
+    else:
+        frail.go_on("redis")
+    assert [answer.text for answer in answers] == texts
+    assert all(pb.Degradation.PART_CACHE in degraded_parts(answer.decision) for answer in answers)
+    await frail.until_answers(prompt(f"redis was {way}", no_cache=True), "foundry")
+    async with asyncio.timeout(HITS_BACK_WITHIN_S):
+        while not await hits_again(frail, f"again after {way}"):
+            await asyncio.sleep(POLL_S)
+
+
+async def hits_again(mesh: MeshUnderTest, text: str) -> bool:
+    """Whether the cache service serves what it was just given."""
+    gateway = await mesh.gateway("foundry")
+    await gateway.ask(prompt(text))
+    probe = prompt(text)
+    probe.cache_control.no_store = True
+    answer = await gateway.ask(probe)
+    return answer.decision.cache_level != model_pb2.CACHE_LEVEL_NONE and not degraded_parts(answer.decision)
 
 
 async def test_accounting_down_loses_no_usage(frail: MeshUnderTest) -> None:

@@ -86,6 +86,14 @@ class MeshUnderTest:
         os.kill(child.pid, signal.SIGKILL)
         await child.wait()
 
+    def pause(self, name: str) -> None:
+        """A part that hangs: its connections stay, and nothing answers."""
+        os.kill(self._children[name].pid, signal.SIGSTOP)
+
+    def go_on(self, name: str) -> None:
+        """End of the pause."""
+        os.kill(self._children[name].pid, signal.SIGCONT)
+
     @asynccontextmanager
     async def another(self, name: str, **settings: str) -> AsyncIterator[str]:
         """A second replica of a service, with settings of its own; its address."""
