@@ -8,6 +8,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime as ort
@@ -140,7 +141,10 @@ def test_the_second_graph_computes_what_was_fitted_for_many_texts_at_once(made: 
 
 
 def test_a_text_without_words_is_judged_by_its_surface_alone(fitted: FittedHeads) -> None:
-    feeds = {"ngrams": np.zeros(1, dtype=np.int64), "lexical": np.asarray([lexical.features("?!")], dtype=np.float32)}
+    feeds: dict[str, Any] = {
+        "ngrams": np.zeros(1, dtype=np.int64),
+        "lexical": np.asarray([lexical.features("?!")], dtype=np.float32),
+    }
     scores, familiarity = run(heads_graph.build_stage0(fitted.stage0), feeds, ["tier_scores", "familiarity"])
     assert np.isfinite(scores).all()
     assert familiarity == [0.0]
