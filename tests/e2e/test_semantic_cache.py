@@ -99,15 +99,15 @@ async def test_nothing_but_the_same_words_is_served_before_there_is_evidence(mes
 
 
 async def test_fresh_answers_are_compared_with_what_could_have_been_served(mesh: MeshUnderTest) -> None:
-    """The model that echoes answers a paraphrase with other words: the judge is asked, and what it says is counted."""
+    """While evidence is thin, each near miss is one more piece of it. The model that echoes says the same to both."""
     gateway = await caller(mesh, "evident")
-    await gateway.ask(prompt("12 + 30 = 42"))
+    await gateway.ask(prompt("Describe a harbour at dawn."))
     signer = ContextSigner(read_secret(mesh.folder.mesh_secret_file))
     inside = channel(mesh.address["cache"], signer=signer, identity=tenant_context("evident"))
     async with inside as opened, asyncio.timeout(30.0):
         stub = cache_rpc.CacheServiceStub(opened)
-        while not sum(each.lookups for each in (await stub.GetStats(cache_pb.GetStatsRequest())).categories):
-            await gateway.ask(probe("12 + 30 = 42 "))
+        while not sum(each.labels for each in (await stub.GetStats(cache_pb.GetStatsRequest())).categories):
+            await gateway.ask(probe("Describe a harbour at dawn. "))
 
 
 async def test_a_paraphrase_is_served_with_evidence_and_a_trap_is_not(mesh: MeshUnderTest) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -98,7 +99,11 @@ class OneRequest:
         try:
             catalogue = await self.models.catalogue()
             choice = self.router.choose(request, analysis, catalogue)  # 6 tier and model: the next step asks which tier
-            similar = await self.caches.search(request, found, analysis, choice)  # 5 semantic look-up
+            try:
+                similar = await self.caches.search(request, found, analysis, choice)  # 5 semantic look-up
+            except asyncio.CancelledError:
+                self.router.ended(request, choice, NanoUsd(0))
+                raise
             case = _Case(request, found, analysis, catalogue, choice, similar, leading)
             async with aclosing(self._from_similar(case) if similar.served else self._from_model(case)) as events:
                 async for event in events:
