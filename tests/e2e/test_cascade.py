@@ -1,6 +1,7 @@
 """Cascades on the whole mesh: the real classifier and judge, models that echo, the real ledger."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,8 +17,9 @@ from farthing.gateway.v1.gateway_service_pb2_grpc import GatewayServiceStub
 from farthing.inference.v1 import inference_service_pb2 as inference_pb
 from farthing.inference.v1.inference_service_pb2_grpc import InferenceServiceStub
 from farthing.type.v1 import model_pb2
-from farthing_cli import report, tenants
+from farthing_cli import heads, report, tenants
 from farthing_cli.generation import Answer
+from farthing_cli.state import StateFolder
 from farthing_kit.client import channel
 from farthing_kit.money import cost
 from farthing_kit.wire import prices_from_message, usage_from_message
@@ -101,9 +103,27 @@ async def join(mesh: MeshUnderTest, folder: Path) -> None:
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def cascading(mesh: MeshUnderTest, tmp_path_factory: pytest.TempPathFactory) -> MeshUnderTest:
-    await join(mesh, tmp_path_factory.mktemp("cascades"))
-    return mesh
+async def cascading(servers_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[MeshUnderTest]:
+    async with MeshUnderTest(with_middle_band(servers_dir / "cascading")) as mesh:
+        await join(mesh, tmp_path_factory.mktemp("cascades"))
+        yield mesh
+
+
+def with_middle_band(state: Path) -> Path:
+    """A state folder with a calibration for which every prompt is worth a cascade, whatever the heads say of it."""
+    folder = StateFolder(state)
+    folder.prepare()
+    folder.calibration_file.write_text(json.dumps(_middle_band()))
+    return state
+
+
+def _middle_band() -> dict[str, object]:
+    success = {"small": 0.5, "medium": 0.75, "large": 0.92}
+    tiers = {
+        tier: {"scores": [-20.0, 20.0], "probabilities": [about - 0.01, about + 0.01]}
+        for tier, about in success.items()
+    }
+    return {"version": "middle-band", "heads": heads.version(), "tiers": tiers}
 
 
 async def ask(mesh: MeshUnderTest, asked: pb.Prompt) -> Answer:
@@ -220,7 +240,7 @@ async def slow(servers_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> A
     pools = folder / "pools.toml"
     before, small = POOLS.read_text().split('name = "small"', 1)
     pools.write_text(f'{before}name = "small"{small.replace(_triton("echo"), _triton("echo-slow"), 1)}')
-    async with MeshUnderTest(servers_dir / "slow", pools=pools) as running:
+    async with MeshUnderTest(with_middle_band(servers_dir / "slow"), pools=pools) as running:
         await join(running, folder)
         yield running
 
@@ -255,6 +275,7 @@ async def test_a_judge_that_dies_meanwhile_costs_money_and_no_answer(slow: MeshU
 async def test_a_caller_who_leaves_stops_the_first_model_and_pays_for_what_it_made(slow: MeshUnderTest) -> None:
     await slow.until_answers(prompt("the classifier is back", model="", no_cache=True), ORG)
     chosen = await case(slow, accepted=False)
+    await _settled(slow)
     before = await by_tier(slow)
     asking = asyncio.create_task(ask(slow, chosen.prompt(no_cache=True)))
     await running(slow)
