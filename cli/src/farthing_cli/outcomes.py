@@ -56,6 +56,7 @@ def as_dict(observed: pb.ObservedOutcome) -> dict[str, object]:
         "source": pb.OutcomeSource.Name(observed.source).removeprefix("OUTCOME_SOURCE_").lower(),
         "cache_level": cache_name(observed.cache_level),
         "cascade": observed.cascade,
+        "cache_lookup_id": observed.cache_lookup_id.hex(),
     }
 
 
