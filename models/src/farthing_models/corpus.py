@@ -12,8 +12,9 @@ import numpy as np
 import numpy.typing as npt
 
 from farthing_classifier.domain import lexical, ngrams
-from farthing_classifier.domain.wording import core
+from farthing_classifier.domain.wording import core, rest
 from farthing_classifier.ports import Encoded, EncoderInfo
+from farthing_models import prefixes
 from farthing_models.bags import Bags
 from farthing_models.fitting import Matrix
 from farthing_models.routing_data import SOURCES, Row
@@ -21,6 +22,7 @@ from farthing_models.task_seeds import ASSUMED_SUCCESS, Seed
 
 NO_TASK: Final = -1
 WRITTEN: Final = -1
+PUSH_SEED: Final = 20261124
 TASKS: Final = (
     "chat", "question_answering", "maths", "code", "extraction", "summary", "translation", "classification", "creative",
     "reasoning",
@@ -44,18 +46,55 @@ class Embedder(Protocol):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Seen:
+    """Texts as the first stage sees them: n-grams and surface, one row for each."""
+
+    bags: Bags
+    lexical: Matrix
+
+    @classmethod
+    def of(cls, texts: Sequence[str]) -> Seen:
+        """Any texts."""
+        return cls(Bags.of([ngrams.buckets(text) for text in texts]), surface(texts))
+
+    def part(self, rows: npt.NDArray[np.bool_] | npt.NDArray[np.int64]) -> Seen:
+        """Some of them."""
+        return Seen(self.bags.part(rows), self.lexical[rows])
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Views:
+    """The whole of each text, and the rest without its beginning (domain.views)."""
+
+    whole: Seen
+    rest: Seen
+
+    @classmethod
+    def of(cls, texts: Sequence[str]) -> Views:
+        """Any texts."""
+        return cls(Seen.of(texts), Seen.of([rest(text) for text in texts]))
+
+    def part(self, rows: npt.NDArray[np.bool_] | npt.NDArray[np.int64]) -> Views:
+        """Some of them."""
+        return Views(self.whole.part(rows), self.rest.part(rows))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Corpus:
     """The outcome rows first, then the written prompts; every array has one entry for each text.
 
     `source` numbers routing_data.SOURCES, and is WRITTEN for written prompts, which have no outcome: their `small` and
     `large` are NaN. `group` is the subject, benchmark or template; `kind` numbers `kinds`: the benchmark, or "written:"
-    and the task.
+    and the task. `rest` is what the first stage sees without the beginning; `pushed` the same where every other text
+    had something put before it.
     """
 
     rows: tuple[Row, ...]
     embeddings: Matrix
     lexical: Matrix
     bags: Bags
+    rest: Seen
+    pushed: Seen
     task: Numbers
     kind: Numbers
     kinds: tuple[str, ...]
@@ -70,6 +109,10 @@ class Corpus:
         """Whether a text's outcome is known."""
         return np.asarray(self.source != WRITTEN)
 
+    def views(self, rows: Mask | Numbers) -> Views:
+        """What the first stage sees of some texts."""
+        return Views(Seen(self.bags, self.lexical), self.rest).part(rows)
+
     def of(self, source: str) -> Numbers:
         """The numbers of a source's rows."""
         return np.flatnonzero(self.source == SOURCES.index(source))
@@ -81,12 +124,16 @@ def make(rows: Sequence[Row], seeds: Sequence[Seed], encoder: Embedder, cache: P
     labels = [row.task for row in rows] + [seed.task for seed in seeds]
     kinds = [row.kind for row in rows] + [f"written:{seed.task}" for seed in seeds]
     names = tuple(sorted(set(kinds)))
+    texts = asked + written
+    seen = Seen.of(texts)
     unknown = [float("nan")] * len(seeds)
     return Corpus(
         rows=tuple(rows),
         embeddings=np.vstack([embed(asked, encoder, cache), embed(written, encoder, cache)]),
-        lexical=surface(asked + written),
-        bags=Bags.of([ngrams.buckets(text) for text in asked + written]),
+        lexical=seen.lexical,
+        bags=seen.bags,
+        rest=Seen.of([rest(text) for text in texts]),
+        pushed=Seen.of([rest(text) for text in prefixes.put_before(texts, PUSH_SEED)]),
         task=np.asarray([NO_TASK if label is None else TASKS.index(label) for label in labels], dtype=np.int64),
         kind=np.asarray([names.index(kind) for kind in kinds], dtype=np.int64),
         kinds=names,
@@ -94,7 +141,7 @@ def make(rows: Sequence[Row], seeds: Sequence[Seed], encoder: Embedder, cache: P
         group=tuple([f"{row.source}:{row.group}" for row in rows] + [seed.template for seed in seeds]),
         small=np.asarray([row.small for row in rows] + unknown),
         large=np.asarray([row.large for row in rows] + unknown),
-        sha256=digest(asked + written, encoder.info),
+        sha256=digest(texts, encoder.info),
     )
 
 

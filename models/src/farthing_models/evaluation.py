@@ -11,7 +11,7 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from farthing_classifier.domain import lexical, ngrams, wording
-from farthing_models import bags, calibrating, fitting, forest, heads, lengths, metrics, task_seeds
+from farthing_models import bags, calibrating, fitting, forest, heads, lengths, metrics, prefixes, task_seeds
 from farthing_models.calibrating import Curves
 from farthing_models.corpus import TASKS, Corpus, Mask, Numbers
 from farthing_models.fitting import Matrix
@@ -71,7 +71,7 @@ def cross_fit(corpus: Corpus, folds: Numbers, seed: int, tokenizer: Tokenizer, c
 
 def _digest(corpus: Corpus, folds: Numbers, seed: int) -> str:
     """Names the data, the folds, and the source that fits."""
-    modules = (lexical, ngrams, wording, bags, fitting, forest, heads, lengths, task_seeds)
+    modules = (lexical, ngrams, wording, bags, fitting, forest, heads, lengths, prefixes, task_seeds)
     source = "".join(Path(module.__file__ or "").read_text("utf-8") for module in modules)
     parts = [corpus.sha256, repr(corpus.group), source, str(seed)]
     numbers = [corpus.small, corpus.large, folds]
@@ -93,16 +93,16 @@ def _cross_fit(corpus: Corpus, folds: Numbers, seed: int, tokenizer: Tokenizer) 
 
 
 def _said(fitted: FittedHeads, corpus: Corpus, rows: Mask) -> tuple[Matrix, ...]:
-    grams, surface, embeddings = corpus.bags.part(rows), corpus.lexical[rows], corpus.embeddings[rows]
+    views, surface, embeddings = corpus.views(rows), corpus.lexical[rows], corpus.embeddings[rows]
     first, both = fitted.scores(corpus, rows)
     tasks = fitted.stage1.tasks(embeddings, surface)
     return (
         first,
         both,
-        fitted.stage0.tasks(grams, surface),
+        fitted.stage0.tasks(views.whole),
         tasks,
         fitted.stage1.lengths(tasks, surface, fitted.stage1.scaler.scaled(surface)),
-        fitted.stage0.doubts(grams, surface),
+        fitted.stage0.doubts(views),
         fitted.stage1.familiar(embeddings),
     )
 

@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Final
+from dataclasses import dataclass, replace
+from typing import Final
 
 import numpy as np
 from tokenizers import Tokenizer
@@ -21,7 +21,7 @@ from farthing_classifier.domain import lexical
 from farthing_models import corpus as corpora
 from farthing_models import fitting, forest, lengths
 from farthing_models.bags import Bags
-from farthing_models.corpus import NO_TASK, TASKS, Corpus, Mask, Numbers
+from farthing_models.corpus import NO_TASK, TASKS, Corpus, Mask, Numbers, Seen, Views
 from farthing_models.fitting import Linear, Matrix, Scaler
 from farthing_models.forest import Forest
 from farthing_models.routing_data import NINE, SOURCES
@@ -47,62 +47,82 @@ LEAST: Final = 1e-4
 # No set has models between small and large: a medium tier is taken to be half way.
 MEDIUM_SHARE: Final = 0.5
 ENCODER_SHARE: Final = 0.4
+# So much of what the rest of a text says counts; held out, the whole of it was too sure of itself.
+REST_SHARE: Final = 0.6
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Stage0:
-    """Words and surface. `table` has a row for each bucket: what it adds to success and gain, and how common it is."""
+class Estimate:
+    """One value of a text by its words and surface: the level of its kind, what each bucket adds, and trees."""
 
     scaler: Scaler
     kind_table: Matrix
     kind_surface: Linear
     levels: Matrix
-    task_of_kind: Matrix
     table: Matrix
-    forests: tuple[Forest, Forest]
+    forest: Forest
+
+    def kinds(self, seen: Seen) -> Matrix:
+        """The probability of each kind."""
+        logits = seen.bags.folded(len(self.kind_table)) @ self.kind_table
+        return fitting.softmax(logits + self.kind_surface(self.scaler.scaled(seen.lexical)))
+
+    def __call__(self, seen: Seen) -> Matrix:
+        """One number a text, before it is bent into its range."""
+        return np.asarray(self.kinds(seen) @ self.levels + seen.bags.sums(self.table) + self.forest(seen.lexical))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Stage0:
+    """Words and surface. Success is judged from the rest of a text, all else from the whole of it; `common` says how
+    common each bucket is."""
+
+    success: Estimate
+    gain: Estimate
+    task_of_kind: Matrix
+    common: Matrix
     familiarity: tuple[float, float]
     doubt: Linear
     lengths: Lengths
 
-    def kinds(self, bags: Bags, surface: Matrix) -> Matrix:
-        """The probability of each kind."""
-        logits = bags.folded(len(self.kind_table)) @ self.kind_table + self.kind_surface(self.scaler.scaled(surface))
-        return fitting.softmax(logits)
-
-    def worth(self, bags: Bags, surface: Matrix) -> Matrix:
+    def worth(self, views: Views) -> Matrix:
         """Success and gain, before they are bent into their ranges."""
-        trees = np.column_stack([forest(surface) for forest in self.forests])
-        return self.kinds(bags, surface) @ self.levels + bags.sums(self.table[:, :2]) + trees
+        return np.column_stack([self.success(views.rest), self.gain(views.whole)])
 
-    def scores(self, bags: Bags, surface: Matrix) -> Matrix:
+    def scores(self, views: Views) -> Matrix:
         """The log-odds of each tier."""
-        return tier_scores(self.worth(bags, surface))
+        return tier_scores(self.worth(views))
 
-    def tasks(self, bags: Bags, surface: Matrix) -> Matrix:
+    def tasks(self, seen: Seen) -> Matrix:
         """The probability of each task."""
-        return self.kinds(bags, surface) @ self.task_of_kind
+        return self.gain.kinds(seen) @ self.task_of_kind
 
     def known(self, bags: Bags) -> Matrix:
         """How common a text's n-grams are, before scaling."""
-        return np.asarray(bags.shares() @ self.table[:, 2])
+        return np.asarray(bags.shares() @ self.common)
 
     def familiar(self, bags: Bags) -> Matrix:
         """0 to 1."""
         low, high = self.familiarity
         return np.clip((self.known(bags) - low) / (high - low), 0.0, 1.0)
 
-    def doubts(self, bags: Bags, surface: Matrix) -> Matrix:
+    def doubts(self, views: Views) -> Matrix:
         """How much the encoder would be expected to move the success of a tier."""
-        return np.asarray(np.clip(self.doubt(self.doubt_inputs(bags, surface))[:, 0], 0.0, 1.0))
+        return np.asarray(np.clip(self.doubt(self.doubt_inputs(views))[:, 0], 0.0, 1.0))
 
-    def doubt_inputs(self, bags: Bags, surface: Matrix) -> Matrix:
+    def doubt_inputs(self, views: Views) -> Matrix:
         """What the doubt is judged by."""
-        return np.column_stack([self.kinds(bags, surface).max(axis=1), self.worth(bags, surface), self.familiar(bags)])
+        best = self.gain.kinds(views.whole).max(axis=1)
+        return np.column_stack([best, self.worth(views), self.familiar(views.whole.bags)])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Stage1:
-    """The encoder, joined with the first stage: ENCODER_SHARE of the judgement is its own."""
+    """The encoder, joined with the first stage: ENCODER_SHARE of the gain is its own.
+
+    Success stays what the first stage says: the encoder reads a text from its beginning, and what is put there would
+    count again. `levels` and `residual` are of the gain alone.
+    """
 
     scaler: Scaler
     kind: Linear
@@ -120,9 +140,9 @@ class Stage1:
     def scores(self, embeddings: Matrix, surface: Matrix, stage0_scores: Matrix) -> Matrix:
         """The log-odds of each tier."""
         odds = fitting.sigmoid(stage0_scores)
-        before = np.column_stack([odds[:, 0], unbent(odds[:, 2] - odds[:, 0])])
-        own = self.kinds(embeddings, surface) @ self.levels + self.residual(embeddings)
-        return tier_scores((1.0 - ENCODER_SHARE) * before + ENCODER_SHARE * own)
+        before = unbent(odds[:, 2] - odds[:, 0])
+        own = self.kinds(embeddings, surface) @ self.levels + self.residual(embeddings)[:, 0]
+        return tier_scores(np.column_stack([odds[:, 0], (1.0 - ENCODER_SHARE) * before + ENCODER_SHARE * own]))
 
     def tasks(self, embeddings: Matrix, surface: Matrix) -> Matrix:
         """The probability of each task."""
@@ -165,7 +185,7 @@ class FittedHeads:
 
     def scores(self, corpus: Corpus, rows: Mask) -> tuple[Matrix, Matrix]:
         """The tiers' log-odds of some texts, by the first stage alone and by both."""
-        first = self.stage0.scores(corpus.bags.part(rows), corpus.lexical[rows])
+        first = self.stage0.scores(corpus.views(rows))
         return first, self.stage1.scores(corpus.embeddings[rows], corpus.lexical[rows], first)
 
 
@@ -190,7 +210,7 @@ def fit(corpus: Corpus, rows: Mask, seed: int, tokenizer: Tokenizer) -> FittedHe
     solved = _lengths(corpus, scaler, rows, tokenizer)
     mapping = task_of_kind(corpus, rows)
     stage1 = _stage1(corpus, rows, scaler, levels, deviations, weight, mapping, solved, seed)
-    return FittedHeads(_stage0(corpus, rows, scaler, levels, deviations, weight, mapping, solved, stage1, seed), stage1)
+    return FittedHeads(_stage0(corpus, rows, levels, deviations, weight, mapping, solved, stage1, seed), stage1)
 
 
 def targets(corpus: Corpus, rows: Mask) -> tuple[Matrix, Matrix, Matrix]:
@@ -256,7 +276,6 @@ def _kind_weight(corpus: Corpus, rows: Mask) -> Matrix:
 def _stage0(
     corpus: Corpus,
     rows: Mask,
-    scaler: Scaler,
     levels: Matrix,
     deviations: Matrix,
     weight: Matrix,
@@ -265,32 +284,40 @@ def _stage0(
     stage1: Stage1,
     seed: int,
 ) -> Stage0:
-    bags, surface = corpus.bags.part(rows), corpus.lexical[rows]
-    kind_table, kind_surface = fitting.bag_softmax_regression(
-        bags.folded(KIND_BUCKETS), scaler.scaled(surface), corpus.kind[rows], _kind_weight(corpus, rows), len(levels)
-    )
-    linear = fitting.sparse_ridge(bags.matrix, deviations[rows], weight[rows], NGRAM_PENALTY)
-    trees = [
-        forest.fit(surface, deviations[rows][:, column], weight[rows], seed + column) for column in (SUCCESS, GAIN)
-    ]
+    views, own, heavy = corpus.views(rows), deviations[rows], weight[rows]
+    middle = float(corpus.small[rows & corpus.has_outcome].mean())
+    shrunk = middle + REST_SHARE * (levels[:, SUCCESS] - middle)
+    pushed = corpus.pushed.part(rows)
+    success = _estimate(corpus, rows, pushed, shrunk, REST_SHARE * own[:, SUCCESS], heavy, seed)
+    gain = _estimate(corpus, rows, views.whole, levels[:, GAIN], own[:, GAIN], heavy, seed + GAIN)
+    bags = views.whole.bags
     common = np.log1p(np.bincount(bags.matrix.indices, minlength=bags.matrix.shape[1]))
-    unfinished = Stage0(
-        scaler, kind_table, kind_surface, levels, mapping, np.column_stack([linear, common]), (trees[0], trees[1]),
-        (0.0, 1.0), Linear(np.zeros((4, 1)), np.zeros(1)), solved,
-    )  # fmt: skip
+    no_doubt = Linear(np.zeros((4, 1)), np.zeros(1))
+    unfinished = Stage0(success, gain, mapping, common, (0.0, 1.0), no_doubt, solved)
     known = unfinished.known(bags)
-    measured = _replaced(unfinished, familiarity=(0.0, float(np.quantile(known, FAMILIAR_QUANTILE))))
-    first = measured.scores(bags, surface)
+    measured = replace(unfinished, familiarity=(0.0, float(np.quantile(known, FAMILIAR_QUANTILE))))
+    first = measured.scores(views)
     moved = np.abs(
-        fitting.sigmoid(stage1.scores(corpus.embeddings[rows], surface, first)) - fitting.sigmoid(first)
+        fitting.sigmoid(stage1.scores(corpus.embeddings[rows], corpus.lexical[rows], first)) - fitting.sigmoid(first)
     ).max(axis=1)
-    doubt = fitting.ridge(measured.doubt_inputs(bags, surface), moved[:, None], np.ones(len(moved)), 1.0)
-    return _replaced(measured, doubt=doubt)
+    doubt = fitting.ridge(measured.doubt_inputs(views), moved[:, None], np.ones(len(moved)), 1.0)
+    return replace(measured, doubt=doubt)
 
 
-def _replaced(stage: Stage0, **changes: Any) -> Stage0:
-    values = {name: getattr(stage, name) for name in Stage0.__slots__}
-    return Stage0(**(values | changes))
+def _estimate(
+    corpus: Corpus, rows: Mask, seen: Seen, levels: Matrix, deviations: Matrix, weight: Matrix, seed: int
+) -> Estimate:
+    scaler = Scaler.fit(seen.lexical)
+    kind_table, kind_surface = fitting.bag_softmax_regression(
+        seen.bags.folded(KIND_BUCKETS),
+        scaler.scaled(seen.lexical),
+        corpus.kind[rows],
+        _kind_weight(corpus, rows),
+        len(levels),
+    )
+    table = fitting.sparse_ridge(seen.bags.matrix, deviations[:, None], weight, NGRAM_PENALTY)[:, 0]
+    trees = forest.fit(seen.lexical, deviations, weight, seed)
+    return Estimate(scaler, kind_table, kind_surface, levels, table, trees)
 
 
 def _stage1(
@@ -309,11 +336,11 @@ def _stage1(
     kind = fitting.softmax_regression(
         inputs, corpus.kind[rows], _kind_weight(corpus, rows), len(levels), epochs=240, decay=1e-4
     )
-    residual = fitting.ridge(embeddings, deviations[rows], weight[rows], EMBEDDING_PENALTY)
+    residual = fitting.ridge(embeddings, deviations[rows][:, [GAIN]], weight[rows], EMBEDDING_PENALTY)
     centres = fitting.centroids(embeddings, min(CENTRES, len(embeddings)), seed)
     nearest = (embeddings @ centres.T).max(axis=1)
     familiar = (0.0, float(np.quantile(nearest, FAMILIAR_QUANTILE)))
-    return Stage1(scaler, kind, levels, mapping, residual, centres, familiar, solved)
+    return Stage1(scaler, kind, levels[:, GAIN], mapping, residual, centres, familiar, solved)
 
 
 def _lengths(corpus: Corpus, scaler: Scaler, rows: Mask, tokenizer: Tokenizer) -> Lengths:

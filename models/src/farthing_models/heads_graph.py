@@ -20,6 +20,7 @@ from farthing_models.heads import (
     MOST,
     QUANTILES,
     SUCCESS_RANGE,
+    Estimate,
     Lengths,
     Stage0,
     Stage1,
@@ -33,27 +34,24 @@ _TREES: Final = "ai.onnx.ml"
 
 
 def build_stage0(stage: Stage0) -> bytes:
-    """ngrams, int64 [k], and lexical [1, F] → tier_scores [1, 3], task [1, T], log_tokens [1, 3], familiarity [1],
-    doubt [1]."""
+    """ngrams, int64 [k], and lexical [1, F] of the whole text, rest_ngrams [r] and rest_lexical [1, F] of the rest of
+    it → tier_scores [1, 3], task [1, T], log_tokens [1, 3], familiarity [1], doubt [1]."""
     graph = _Graph()
-    scaled = graph.scaled(stage.scaler)
-    root = graph.root_of_count()
-    # One table for all: what a bucket adds to success and gain, how common it is, and what it says of each kind.
-    fine = graph.bag_sum("table", stage.table, "ngrams", root)
-    coarse = graph.bag_sum("kind_table", stage.kind_table, graph.folded(len(stage.kind_table)), root)
-    kinds = graph.softmax(graph.op("Add", [coarse, graph.linear("kind", scaled, stage.kind_surface)]))
-    level = graph.op("MatMul", [kinds, graph.floats("levels", stage.levels)])
-    trees = graph.trees("trees", stage.forests)
-    worth = graph.op("Add", [graph.op("Add", [level, graph.columns(fine, [0, 1])]), trees])
+    _, _, success = graph.estimate("rest_", stage.success)
+    kinds, scaled, gain = graph.estimate("", stage.gain)
+    worth = graph.op("Concat", [success, gain], axis=1)
     graph.tier_scores(worth)
     graph.tasks_and_lengths(kinds, stage.task_of_kind, stage.lengths, scaled)
-    mean = graph.op("Div", [graph.columns(fine, [2]), root])
-    familiarity = graph.familiarity(mean, stage.familiarity)
+    root = graph.root_of_count("ngrams")
+    common = graph.bag_sum("common", stage.common[:, None], "ngrams", "ngrams", root)
+    familiarity = graph.familiarity(graph.op("Div", [common, root]), stage.familiarity)
     best = graph.op("ReduceMax", [kinds], axes=[1], keepdims=1)
     graph.doubt(graph.op("Concat", [best, worth, familiarity], axis=1), stage.doubt)
     inputs = [
         helper.make_tensor_value_info("ngrams", TensorProto.INT64, ["k"]),
-        _value("lexical", [1, len(stage.scaler.mean)]),
+        _value("lexical", [1, len(stage.gain.scaler.mean)]),
+        helper.make_tensor_value_info("rest_ngrams", TensorProto.INT64, ["r"]),
+        _value("rest_lexical", [1, len(stage.success.scaler.mean)]),
     ]
     return graph.model("farthing-stage0", inputs, [*_outputs(1, stage.task_of_kind.shape[1]), _value("doubt", [1])])
 
@@ -66,16 +64,16 @@ def build_stage1(stage: Stage1) -> bytes:
     embedding = graph.op("Mul", ["embedding", graph.scalar("embedding_scale", EMBEDDING_SCALE)])
     inputs = graph.op("Concat", [embedding, scaled], axis=1)
     kinds = graph.softmax(graph.linear("kind", inputs, stage.kind))
-    level = graph.op("MatMul", [kinds, graph.floats("levels", stage.levels)])
+    level = graph.op("MatMul", [kinds, graph.floats("levels", stage.levels[:, None])])
     own = graph.op("Add", [level, graph.linear("residual", "embedding", stage.residual)])
     odds = graph.op("Sigmoid", ["stage0_scores"])
     small = graph.columns(odds, [0])
-    before = graph.op("Concat", [small, graph.unbent(graph.op("Sub", [graph.columns(odds, [2]), small]))], axis=1)
+    before = graph.unbent(graph.op("Sub", [graph.columns(odds, [2]), small]))
     shares = [
         graph.op("Mul", [before, graph.scalar("before_share", 1.0 - ENCODER_SHARE)]),
         graph.op("Mul", [own, graph.scalar("own_share", ENCODER_SHARE)]),
     ]
-    graph.tier_scores(graph.op("Add", shares))
+    graph.tier_scores(graph.op("Concat", [small, graph.op("Add", shares)], axis=1))
     graph.tasks_and_lengths(kinds, stage.task_of_kind, stage.lengths, scaled)
     cosines = graph.op("MatMul", ["embedding", graph.floats("centres", stage.centres.T)])
     graph.familiarity(graph.op("ReduceMax", [cosines], axes=[1], keepdims=1), stage.familiarity)
@@ -103,23 +101,34 @@ class _Graph:
         self._nodes: list[onnx.NodeProto] = []
         self._constants: dict[str, onnx.TensorProto] = {}
 
-    def scaled(self, scaler: Scaler) -> str:
-        centred = self.op("Sub", ["lexical", self.floats("lexical_mean", scaler.mean)])
-        scaled = self.op("Div", [centred, self.floats("lexical_deviation", scaler.deviation)])
+    def estimate(self, view: str, estimate: Estimate) -> tuple[str, str, str]:
+        """Of one view of a text: the probabilities of the kinds, the scaled surface, and the value as a column."""
+        scaled, ngrams = self.scaled(estimate.scaler, view), f"{view}ngrams"
+        root = self.root_of_count(ngrams)
+        own = self.bag_sum(f"{view}table", estimate.table[:, None], ngrams, ngrams, root)
+        coarse = self.bag_sum(f"{view}kind_table", estimate.kind_table, ngrams, self.folded(view, estimate), root)
+        kinds = self.softmax(self.op("Add", [coarse, self.linear(f"{view}kind", scaled, estimate.kind_surface)]))
+        level = self.op("MatMul", [kinds, self.floats(f"{view}levels", estimate.levels[:, None])])
+        trees = self.trees(f"{view}trees", f"{view}lexical", [estimate.forest])
+        return kinds, scaled, self.op("Add", [self.op("Add", [level, own]), trees])
+
+    def scaled(self, scaler: Scaler, view: str = "") -> str:
+        centred = self.op("Sub", [f"{view}lexical", self.floats(f"{view}lexical_mean", scaler.mean)])
+        scaled = self.op("Div", [centred, self.floats(f"{view}lexical_deviation", scaler.deviation)])
         limits = [self.scalar("clip_low", -LEXICAL_CLIP), self.scalar("clip_high", LEXICAL_CLIP)]
         return self.op("Clip", [scaled, *limits])
 
-    def root_of_count(self) -> str:
-        count = self.op("Cast", [self.op("Shape", ["ngrams"])], to=TensorProto.FLOAT)
+    def root_of_count(self, ngrams: str) -> str:
+        count = self.op("Cast", [self.op("Shape", [ngrams])], to=TensorProto.FLOAT)
         return self.op("Sqrt", [count])
 
-    def folded(self, size: int) -> str:
-        return self.op("Mod", ["ngrams", self.integers("kind_buckets", [size])])
+    def folded(self, view: str, estimate: Estimate) -> str:
+        return self.op("Mod", [f"{view}ngrams", self.integers("kind_buckets", [len(estimate.kind_table)])])
 
-    def bag_sum(self, name: str, table: Matrix, buckets: str, root: str) -> str:
+    def bag_sum(self, name: str, table: Matrix, ngrams: str, buckets: str, root: str) -> str:
         """The sum of the buckets' rows over the root of their number. Bucket 0 means nothing, whatever its row says."""
         rows = self.op("Gather", [self.floats(name, table), buckets], axis=0)
-        counts = self.op("Cast", [self.op("Sign", ["ngrams"])], to=TensorProto.FLOAT)
+        counts = self.op("Cast", [self.op("Sign", [ngrams])], to=TensorProto.FLOAT)
         column = self.op("Unsqueeze", [counts, self.integers("axis_columns", [1])])
         total = self.op("ReduceSum", [self.op("Mul", [rows, column]), self.integers("axis_rows", [0])], keepdims=1)
         return self.op("Div", [total, root])
@@ -127,11 +136,9 @@ class _Graph:
     def softmax(self, logits: str) -> str:
         return self.op("Softmax", [logits], axis=1)
 
-    def trees(self, name: str, forests: Sequence[Forest]) -> str:
+    def trees(self, name: str, inputs: str, forests: Sequence[Forest]) -> str:
         """One column for each forest."""
-        return self.op(
-            "TreeEnsembleRegressor", ["lexical"], domain=_TREES, name=name, **_tree_attributes(forests)
-        )  # fmt: skip
+        return self.op("TreeEnsembleRegressor", [inputs], domain=_TREES, name=name, **_tree_attributes(forests))
 
     def tier_scores(self, worth: str) -> None:
         low, high = (self.scalar(f"success_{number}", limit) for number, limit in enumerate(SUCCESS_RANGE))

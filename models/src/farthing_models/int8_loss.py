@@ -69,7 +69,7 @@ def _original(encoder: Path, weights: Path, folder: Path) -> OnnxEncoder:
 
 
 def _apgr(made: Corpus, rows: Numbers, fitted: heads.FittedHeads, embeddings: Matrix) -> float:
-    first = fitted.stage0.scores(made.bags.part(rows), made.lexical[rows])
+    first = fitted.stage0.scores(made.views(rows))
     odds = fitting.sigmoid(fitted.stage1.scores(embeddings, made.lexical[rows], first))
     gain = odds[:, 2] - odds[:, 0]
     parts = [made.source[rows] == number for number in range(len(SOURCES))]

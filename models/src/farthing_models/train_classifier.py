@@ -1,4 +1,4 @@
-"""Trains the classifier's heads and their calibration (models/cards/heads-v2.md)."""
+"""Trains the classifier's heads and their calibration (models/cards/heads-v3.md)."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from farthing_models.corpus import TASKS, Corpus
 from farthing_models.evaluation import Evaluation
 from farthing_models.fitting import Matrix
 
-VERSION: Final = "heads-v2"
-CALIBRATION_VERSION: Final = "heads-v2.1"
+VERSION: Final = "heads-v3"
+CALIBRATION_VERSION: Final = "heads-v3.1"
 CALIBRATION_FILE: Final = "calibration.json"
 SEED: Final = 20261101
 WINDOW_TOKENS: Final = 128

@@ -15,6 +15,7 @@ from farthing_classifier.domain.analysis import Analysis, Limits, Scores, Task
 from farthing_classifier.domain.calibration import Calibration, Curve
 from farthing_classifier.domain.drift import Drift, Histogram, Reference
 from farthing_classifier.domain.tiers import TIERS
+from farthing_classifier.domain.views import Views
 from farthing_classifier.ports import Encoded, EncoderInfo, HeadsInfo, Reading, Vector
 
 ENCODER = EncoderInfo("hashed words", "e" * 64, dimension=64, window_tokens=32, execution_provider="none")
@@ -89,10 +90,12 @@ class FakeHeads:
     def info(self) -> HeadsInfo:
         return self._info
 
-    def first(self, ngrams: Sequence[int], lexical: Sequence[float]) -> Scores:
+    def first(self, views: Views) -> Scores:
         tasks: dict[Task, float] = dict.fromkeys((task for task in Task if task is not Task.UNSPECIFIED), 0.02)
         tasks[Task.CHAT] = 1.0 - 0.02 * (len(tasks) - 1)
-        return Scores((1.0 - lexical[0] / 4.0, 0.5, 1.0), tasks, (3.0, 4.0, 5.0), self._familiarity, self._doubt)
+        return Scores(
+            (1.0 - views.whole.lexical[0] / 4.0, 0.5, 1.0), tasks, (3.0, 4.0, 5.0), self._familiarity, self._doubt
+        )
 
     def second(self, embedding: Vector, lexical: Sequence[float], first: Scores) -> Scores:
         small, medium, large = first.tiers

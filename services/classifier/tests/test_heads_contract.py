@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from farthing_classifier.adapters.onnx_heads import OnnxHeads
-from farthing_classifier.domain import lexical, ngrams
+from farthing_classifier.domain import views
 from farthing_classifier.domain.analysis import Scores, Task
 from farthing_classifier.ports import Encoder, Heads
 from services.classifier.tests.fakes import FakeEncoder, FakeHeads
@@ -25,9 +25,9 @@ def models(request: pytest.FixtureRequest) -> Models:
 
 def stages(models: Models, text: str) -> tuple[Scores, Scores]:
     encoder, heads = models
-    features = lexical.features(text)
-    first = heads.first(ngrams.buckets(text), features)
-    return first, heads.second(encoder.encode(text).embedding, features, first)
+    seen = views.of(text)
+    first = heads.first(seen)
+    return first, heads.second(encoder.encode(text).embedding, seen.whole.lexical, first)
 
 
 def test_heads_name_the_encoder_that_they_belong_to(models: Models) -> None:

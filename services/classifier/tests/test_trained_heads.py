@@ -10,7 +10,7 @@ import pytest
 from farthing_classifier.adapters import calibration_file
 from farthing_classifier.adapters.onnx_encoder import OnnxEncoder
 from farthing_classifier.adapters.onnx_heads import SHIPPED, OnnxHeads
-from farthing_classifier.domain import lexical, ngrams
+from farthing_classifier.domain import ngrams, views
 from farthing_classifier.domain.analysis import Scores, Task
 from farthing_classifier.domain.calibration import Calibration
 
@@ -24,9 +24,9 @@ def calibration(onnx_heads: OnnxHeads) -> Calibration:
 
 
 def judged(encoder: OnnxEncoder, heads: OnnxHeads, text: str) -> tuple[Scores, Scores]:
-    features = lexical.features(text)
-    first = heads.first(ngrams.buckets(text), features)
-    return first, heads.second(encoder.encode(text).embedding, features, first)
+    seen = views.of(text)
+    first = heads.first(seen)
+    return first, heads.second(encoder.encode(text).embedding, seen.whole.lexical, first)
 
 
 def test_they_belong_to_the_encoder_that_is_made_here(onnx_encoder: OnnxEncoder, onnx_heads: OnnxHeads) -> None:

@@ -74,7 +74,12 @@ def _first() -> bytes:
         helper.make_node("Min", ["raised", "one"], ["doubt"]),
         *_common("lexical"),
     ]
-    inputs = [_value("ngrams", ["k"], TensorProto.INT64), _value("lexical", ["n", len(lexical.NAMES)])]
+    inputs = [
+        _value("ngrams", ["k"], TensorProto.INT64),
+        _value("lexical", ["n", len(lexical.NAMES)]),
+        _value("rest_ngrams", ["r"], TensorProto.INT64),
+        _value("rest_lexical", ["n", len(lexical.NAMES)]),
+    ]
     return _model(nodes, inputs, [*_outputs(), _value("doubt", [1])], constants)
 
 

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from farthing_classifier.domain.analysis import Analysis, Limits, Scores
 from farthing_classifier.domain.drift import Drift, Reference
 from farthing_classifier.domain.judging.examination import Examination, Finding
+from farthing_classifier.domain.views import Views
 
 Vector = npt.NDArray[np.float32]
 
@@ -80,15 +81,14 @@ class HeadsInfo:
 
 
 class Heads(Protocol):
-    """Judges in two stages: words and surface alone (`domain.ngrams`, `domain.lexical`), and joined with an
-    embedding."""
+    """Judges in two stages: words and surface alone (`domain.views`), and joined with an embedding."""
 
     @property
     def info(self) -> HeadsInfo:
         """Which heads these are."""
         ...
 
-    def first(self, ngrams: Sequence[int], lexical: Sequence[float]) -> Scores:
+    def first(self, views: Views) -> Scores:
         """Probabilities are in [0, 1], and those of the tasks sum to 1."""
         ...
 

@@ -17,6 +17,7 @@ from farthing_classifier.adapters.onnx_runtime import session
 from farthing_classifier.domain import lexical, ngrams
 from farthing_classifier.domain.analysis import Limits, Scores, Task
 from farthing_classifier.domain.drift import Histogram, Reference, must_be_shares
+from farthing_classifier.domain.views import Views
 from farthing_classifier.ports import HeadsInfo, Vector
 
 SHIPPED: Final = Path(__file__).parent.parent / "heads"
@@ -64,11 +65,13 @@ class OnnxHeads:
         """Which heads these are."""
         return self._info
 
-    def first(self, buckets: Sequence[int], features: Sequence[float]) -> Scores:
+    def first(self, views: Views) -> Scores:
         """The judgement of words and surface alone."""
         feeds = {
-            "ngrams": np.asarray(buckets, dtype=np.int64),
-            "lexical": np.asarray([features], dtype=np.float32),
+            "ngrams": np.asarray(views.whole.ngrams, dtype=np.int64),
+            "lexical": np.asarray([views.whole.lexical], dtype=np.float32),
+            "rest_ngrams": np.asarray(views.rest.ngrams, dtype=np.int64),
+            "rest_lexical": np.asarray([views.rest.lexical], dtype=np.float32),
         }
         *outputs, doubt = self._first.run([*_OUTPUTS, "doubt"], feeds)
         return self._scores(outputs, _share(float(doubt[0]), otherwise=1.0))

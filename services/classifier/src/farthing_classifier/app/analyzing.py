@@ -11,7 +11,7 @@ from typing import Final
 import numpy as np
 
 from farthing_classifier.app.passes import Passes
-from farthing_classifier.domain import legibility, length, lexical, ngrams, tiers
+from farthing_classifier.domain import legibility, length, lexical, tiers, views
 from farthing_classifier.domain.analysis import (
     Analysis,
     Flags,
@@ -146,8 +146,8 @@ class Analyzer:
         prompt = assemble(messages)
         if prompt.is_empty:
             raise EmptyPrompt
-        features = lexical.features(prompt.text)
-        return _First(prompt, features, self._heads.first(ngrams.buckets(prompt.text), features), _flags(prompt))
+        seen = views.of(prompt.text)
+        return _First(prompt, seen.whole.lexical, self._heads.first(seen), _flags(prompt))
 
     def _is_in_doubt(self, first: _First) -> bool:
         return Flags.NO_SIGNAL not in first.flags and first.scores.doubt > self._heads.info.limits.doubt

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from itertools import islice
 from typing import Final
 
 # What is left must be enough to judge: "hi, thanks!" is all there is of it.
@@ -11,6 +12,10 @@ MIN_CORE_CHARS: Final = 12
 # Courtesies stand at both ends; the middle of a text is not searched, so that the time for it has a bound.
 EDGE_CHARS: Final = 200
 MAX_COURTESIES: Final = 6
+# What is put before a prompt to push its judgement is left out of what a small model is judged by: so many words, but
+# never more than half.
+LEAD_WORDS: Final = 16
+LEAD_CHARS: Final = 4_096
 
 _NAME: Final = r"(?: (?:there|all|everyone|team|assistant|again|sir|madam|friend))?"
 _LEADING: Final = re.compile(
@@ -29,11 +34,12 @@ _LEADING: Final = re.compile(
     re.IGNORECASE,
 )
 _TRAILING: Final = re.compile(
-    r"(?:[\s,.!;-]+|(?<=\?)\s*)(?:please|pls|thanks?(?: you)?(?: (?:so|very) much| a lot| in advance)?"
+    r"(?:\s*(?<=\?)[\s,]*|[\s,.!;-]+)(?:please|pls|thanks?(?: you)?(?: (?:so|very) much| a lot| in advance)?"
     r"|cheers|many thanks|thx"
-    r"|(?:i )?(?:really )?appreciate it|kind regards|best regards)[\s.!,)]*$",
+    r"|(?:i )?(?:really )?appreciate it|kind regards|best regards)[\s.!?,)]*$",
     re.IGNORECASE,
 )
+_WORD: Final = re.compile(r"[^\W_]+(?:'[^\W\d_]+)?")
 _BLANKS: Final = re.compile(r"[ \t]{2,}|[ \t]+(?=\n)")
 _QUOTES: Final = str.maketrans({"\u2018": "'", "\u2019": "'", "\u201c": '"', "\u201d": '"', "\u00a0": " "})
 
@@ -52,6 +58,13 @@ def core(text: str) -> str:
 def plain(text: str) -> str:
     """The core with single blanks and without its last mark: what people type or forget without meaning anything."""
     return _BLANKS.sub(" ", core(text)).rstrip(" \n?.!\u2026") or text.strip()
+
+
+def rest(text: str) -> str:
+    """The plain text without its first words: LEAD_WORDS of them, or half where it has fewer than twice as many."""
+    read = plain(text)
+    starts = [found.start() for found in islice(_WORD.finditer(read, 0, LEAD_CHARS), 2 * LEAD_WORDS)]
+    return read[starts[len(starts) // 2] :] if len(starts) > 1 else read
 
 
 def _after_courtesies(text: str) -> int:

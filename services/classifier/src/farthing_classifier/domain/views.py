@@ -1,0 +1,33 @@
+"""What the first stage sees of a text: the whole of it, and the rest of it without its beginning."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from farthing_classifier.domain import lexical, ngrams, wording
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """The buckets of its n-grams, and its surface."""
+
+    ngrams: tuple[int, ...]
+    lexical: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Views:
+    """What a small model makes of a text is judged by the rest alone, so that nothing put before it counts."""
+
+    whole: View
+    rest: View
+
+
+def of(text: str) -> Views:
+    """Both views."""
+    return Views(view(text), view(wording.rest(text)))
+
+
+def view(text: str) -> View:
+    """One."""
+    return View(tuple(ngrams.buckets(text)), lexical.features(text))
