@@ -187,3 +187,12 @@ async def test_evidence_of_another_version_begins_anew() -> None:
     await one.observe(ACME, 3, 0.01)
     await one.write()
     assert await standing(evidence(store)) == (1, 0)
+
+
+async def test_what_is_shown_is_held_against_the_share_that_the_policy_allows() -> None:
+    store = MemoryEvidence()
+    of = evidence(store)
+    await of.decide(ACME, 3, 0.037, 0.9)
+    await of.write()
+    [(_, known)] = await of.standings(ACME, [3])
+    assert known.delta == 0.037

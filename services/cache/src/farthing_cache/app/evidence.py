@@ -83,9 +83,11 @@ class Evidence:
         """What is known of each kind of work that was asked about."""
         known = []
         for category in categories:
+            delta = None
             if (old := self._held.get((org, category))) is not None and not old.moved:
+                delta = old.guard.promise.delta
                 del self._held[org, category]  # others may know more by now
-            held = await self._hold(org, category, None)
+            held = await self._hold(org, category, delta)
             standing = held.guard.standing()
             if standing.requests:
                 wrong = round(sum(held.guard.wrong))
