@@ -11,6 +11,35 @@ from farthing_kit.errors import ContextInvalid, FarthingError, InvalidArgument, 
 from farthing_kit.telemetry import Log
 
 
+class Tasks:
+    """Tasks that have an owner: begun while there is room, and ended before the gateway stops."""
+
+    def __init__(self, *, limit: int, drain_s: float) -> None:
+        self._limit = limit
+        self._drain_s = drain_s
+        self._running: set[asyncio.Task[None]] = set()
+
+    @property
+    def are_enough(self) -> bool:
+        """Whether no more may begin now."""
+        return len(self._running) >= self._limit
+
+    def begin(self, name: str, work: Coroutine[Any, Any, None]) -> None:
+        """Run `work`, which handles its own failures."""
+        task = asyncio.create_task(work, name=name)
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+
+    async def drain(self) -> None:
+        """Give those under way a moment; what takes longer is stopped, and ends as it does when it is cancelled."""
+        if self._running:
+            _, late = await asyncio.wait(self._running, timeout=self._drain_s)
+            for task in late:
+                task.cancel()
+            if late:
+                await asyncio.wait(late)
+
+
 class Background:
     """Runs what a request leaves behind (storing an answer, giving a reservation back) after the request has ended.
 

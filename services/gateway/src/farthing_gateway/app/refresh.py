@@ -7,6 +7,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from typing import Final
 
+from farthing_gateway.app.background import Tasks
 from farthing_gateway.app.caches import Caches, Made
 from farthing_gateway.app.flights import Flights, Leading
 from farthing_gateway.app.generation import Call, Calls, Work
@@ -40,7 +41,10 @@ class Refreshes:
     log: Log
     at_once: int = 2
     timeout_s: float = 120.0
-    _tasks: set[asyncio.Task[None]] = field(default_factory=set)
+    _tasks: Tasks = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_tasks", Tasks(limit=self.at_once, drain_s=DRAIN_S))
 
     def consider(self, request: Request, found: Found) -> None:
         """Begin, if the look-up that found an answer gave a lease with it."""
@@ -48,21 +52,14 @@ class Refreshes:
             return
         own = _own(request, self.clock.monotonic())
         leading = self.flights.leading(own, found)
-        if len(self._tasks) >= self.at_once:
+        if self._tasks.are_enough:
             leading.close()
             return
-        task = asyncio.create_task(self._run(own, found, found.answer.model, leading), name="refresh")
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._tasks.begin("refresh", self._run(own, found, found.answer.model, leading))
 
     async def drain(self) -> None:
         """Give those under way a moment; what takes longer is stopped, and what it reserved is given back."""
-        if self._tasks:
-            _, late = await asyncio.wait(self._tasks, timeout=DRAIN_S)
-            for task in late:
-                task.cancel()
-            if late:
-                await asyncio.wait(late)
+        await self._tasks.drain()
 
     async def _run(self, own: Request, found: Found, model: str, leading: Leading) -> None:
         deadline.set_remaining(self.timeout_s)  # its own, not what is left of the request's

@@ -15,6 +15,7 @@ from enum import StrEnum
 from typing import Final
 
 from farthing.type.v1.error_reason_pb2 import ErrorReason
+from farthing_gateway.app.background import Tasks
 from farthing_gateway.app.generation import Calls, Work
 from farthing_gateway.app.models import Models
 from farthing_gateway.app.request import Request
@@ -76,7 +77,10 @@ class Shadows:
     tally: Callable[[str], None]
     at_once: int = 2
     timeout_s: float = 120.0
-    _tasks: set[asyncio.Task[None]] = field(default_factory=set)
+    _tasks: Tasks = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_tasks", Tasks(limit=self.at_once, drain_s=DRAIN_S))
 
     def consider(self, request: Request, told: Foretold, analysis: Analysis | None, answer: Answer) -> None:
         """Begin a shadow of an answer that has just ended, if it is one of the share."""
@@ -85,21 +89,14 @@ class Shadows:
             return
         if not deserves_shadow(told, answer, request.question, policy.routing.shadow_share):
             return
-        if len(self._tasks) >= self.at_once:
+        if self._tasks.are_enough:
             self.tally(Ending.BUSY)
             return
-        task = asyncio.create_task(self._run(request, told, analysis, answer), name="shadow")
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._tasks.begin("shadow", self._run(request, told, analysis, answer))
 
     async def drain(self) -> None:
         """Give those under way a moment; what takes longer is stopped, and what it reserved is given back."""
-        if self._tasks:
-            _, late = await asyncio.wait(self._tasks, timeout=DRAIN_S)
-            for task in late:
-                task.cancel()
-            if late:
-                await asyncio.wait(late)
+        await self._tasks.drain()
 
     async def _run(self, request: Request, told: Foretold, analysis: Analysis | None, answer: Answer) -> None:
         deadline.set_remaining(self.timeout_s)  # its own, not what is left of the request's
