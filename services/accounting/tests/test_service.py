@@ -386,9 +386,7 @@ async def test_a_policy_says_how_to_route_and_what_the_semantic_cache_may_do(acc
         policy_pb2.RoutingPolicy(spending_target=money_to_message(5_000), min_quality_floor=0.4),
         policy_pb2.RoutingPolicy(fixed_tier=model_pb2.TIER_MEDIUM, min_quality_floor=0.4),
     ]
-    semantic = policy_pb2.SemanticCachePolicy(
-        max_error_share=0.01, scope=policy_pb2.CACHE_SCOPE_TEAM, hit_price_share=0.1
-    )
+    semantic = policy_pb2.SemanticCachePolicy(max_error_share=0.01, scope=policy_pb2.CACHE_SCOPE_TEAM)
     for number, routing in enumerate(routings, 1):
         routing.session_time_to_live.SetInParent()
         policy = policy_pb2.Policy(**tiers, max_output_tokens=64, routing=routing, semantic_cache=semantic)
@@ -494,7 +492,7 @@ def wrong_calls(stubs: Stubs) -> dict[str, Any]:
         "policy.routing.shadow_share": set_routing(shadow_share=0.11),
         "policy.semantic_cache.max_error_share": set_semantic(max_error_share=-0.1),
         "policy.semantic_cache.scope": set_semantic(scope=9),
-        "policy.semantic_cache.hit_price_share": set_semantic(hit_price_share=1.1),
+        "policy.semantic_cache.hit_price_share": set_semantic(hit_price_share=0.1),
         "price.model": stubs.prices.SetPrice(price_pb.SetPriceRequest(idempotency_key="k")),
         "price.tier": set_price(tier=9),
         "price.prices": set_price(prices=UnitPrices(output=money_to_message(-1))),

@@ -152,8 +152,15 @@ def _semantic_cache_from(field: str, message: pb.SemanticCachePolicy) -> Semanti
     return SemanticCachePolicy(
         max_error_share=fields.share(f"{field}.max_error_share", message.max_error_share, most=MAX_ERROR_SHARE),
         scope=_cache_scope(f"{field}.scope", message.scope),
-        hit_price_share=fields.share(f"{field}.hit_price_share", message.hit_price_share, most=1.0),
+        hit_price_share=_hit_price_share(f"{field}.hit_price_share", message.hit_price_share),
     )
+
+
+def _hit_price_share(field: str, value: float) -> float:
+    """Refused rather than ignored: no ledger entry charges a hit yet."""
+    if value != 0.0:
+        raise InvalidArgument.field(field, f"is {value:g}, must be 0: hits cannot be charged yet")
+    return value
 
 
 def _cache_scope(field: str, value: int) -> CacheScope:
