@@ -68,7 +68,11 @@ NAMES: Final[tuple[str, ...]] = (
 
 def features(text: str) -> tuple[float, ...]:
     """One number for each of NAMES: counts as log(1 + n), the rest as shares or means. Courtesies do not count."""
-    text = plain(text)
+    return features_of_plain(plain(text))
+
+
+def features_of_plain(text: str) -> tuple[float, ...]:
+    """The same, of a text that is plain."""
     length = len(text)
     if length > HEAD_CHARS + TAIL_CHARS:
         text = f"{text[:HEAD_CHARS]}\n{text[-TAIL_CHARS:]}"

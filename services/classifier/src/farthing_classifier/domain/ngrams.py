@@ -27,7 +27,10 @@ _WORD: Final = re.compile(r"[^\W_]+(?:'[^\W\d_]+)?")
 
 def words(text: str) -> list[str]:
     """The words that are read: case, white space, punctuation and courtesies make no difference."""
-    read = plain(text)
+    return _words_of_plain(plain(text))
+
+
+def _words_of_plain(read: str) -> list[str]:
     if len(read) > 2 * READ_CHARS:
         read = f"{read[:READ_CHARS]}\n{read[-READ_CHARS:]}"
     found = _WORD.findall(read.lower())
@@ -36,7 +39,12 @@ def words(text: str) -> list[str]:
 
 def buckets(text: str) -> list[int]:
     """The buckets of a text, at least one and at most MAX_BUCKETS_OF_TEXT, in rising order."""
-    found = words(text)
+    return buckets_of_plain(plain(text))
+
+
+def buckets_of_plain(read: str) -> list[int]:
+    """The same, of a text that is plain."""
+    found = _words_of_plain(read)
     return sorted({bucket(gram) for gram in (*found, *_pairs(found))}) or [0]
 
 

@@ -25,9 +25,10 @@ class Views:
 
 def of(text: str) -> Views:
     """Both views."""
-    return Views(view(text), view(wording.rest(text)))
+    read = wording.plain(text)
+    return Views(_view(read), _view(wording.plain(wording.rest_of_plain(read))))
 
 
-def view(text: str) -> View:
-    """One."""
-    return View(tuple(ngrams.buckets(text)), lexical.features(text))
+def _view(read: str) -> View:
+    """One, of a plain text: what n-grams and surface see is made once for both."""
+    return View(tuple(ngrams.buckets_of_plain(read)), lexical.features_of_plain(read))

@@ -62,7 +62,11 @@ def plain(text: str) -> str:
 
 def rest(text: str) -> str:
     """The plain text without its first words: LEAD_WORDS of them, or half where it has fewer than twice as many."""
-    read = plain(text)
+    return rest_of_plain(plain(text))
+
+
+def rest_of_plain(read: str) -> str:
+    """The same, of a text that is plain."""
     starts = [found.start() for found in islice(_WORD.finditer(read, 0, LEAD_CHARS), 2 * LEAD_WORDS)]
     return read[starts[len(starts) // 2] :] if len(starts) > 1 else read
 
