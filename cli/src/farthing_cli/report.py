@@ -47,7 +47,7 @@ def verdict(books: ledger_service_pb2.VerifyResponse) -> str:
         return "\n".join(["the books do not add up:", *books.violations])
     total = dollars(books.ledger_total.nano_units)
     usage = dollars(books.usage_total.nano_units)
-    return f"the books add up: {books.usage_events:,} requests, ledger {total} = usage {usage}"
+    return f"the books add up: {books.usage_events:,} bookings, ledger {total} = usage {usage}"
 
 
 def show(response: pb.CostResponse, heading: str, console: Console) -> None:
