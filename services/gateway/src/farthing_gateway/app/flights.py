@@ -59,6 +59,8 @@ class Flights:
             _, late = await asyncio.wait(self.tasks, timeout=DRAIN_S)
             for task in late:
                 task.cancel()
+            if late:
+                await asyncio.wait(late)
 
 
 class Leading:
