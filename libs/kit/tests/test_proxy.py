@@ -106,3 +106,31 @@ async def test_a_proxy_that_is_down_takes_nobody_until_healed(proxy: FaultProxy)
         await ask(proxy, b"x")
     proxy.heal()
     assert await ask(proxy, b"x") == b"x"
+
+
+async def test_a_partition_hangs_who_knocks_and_delivers_late_what_was_sent(proxy: FaultProxy) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", proxy.port)
+    await until(lambda: proxy.connections == 1)
+    proxy.partition()
+    writer.write(b"late")
+    for hanging in (asyncio.open_connection("127.0.0.1", proxy.port), reader.read(1)):
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(hanging, 0.05)
+    proxy.heal()
+    assert await reader.readexactly(4) == b"late"
+    writer.close()
+    assert await ask(proxy) == DATA
+    await until(lambda: proxy.connections == 0)
+    assert proxy.accepted == 2
+
+
+async def test_a_partition_of_one_direction_loses_the_replies(proxy: FaultProxy) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", proxy.port)
+    await until(lambda: proxy.connections == 1)
+    proxy.partition(Direction.DOWN)
+    writer.write(b"heard")
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(reader.read(1), 0.05)
+    proxy.heal()
+    assert await reader.readexactly(5) == b"heard"
+    writer.close()

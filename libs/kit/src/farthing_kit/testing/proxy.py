@@ -1,7 +1,8 @@
 """A TCP proxy that misbehaves on demand: the faults a network makes, without touching the kernel.
 
 The toxics are toxiproxy's: latency, bandwidth, reset, blackhole (timeout), cut (limit_data), slicer. They act on what
-passes from now on, in both directions unless told otherwise.
+passes from now on, in both directions unless told otherwise. A partition is what a cable does that is pulled out, and
+put back later.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from enum import Enum
 from typing import Final, Self
 
 _CHUNK: Final = 64 * 1024
+_BACKLOG: Final = 100
 # close() then sends RST instead of FIN.
 _LINGER_RESET: Final = struct.pack("ii", 1, 0)
 
@@ -50,9 +52,13 @@ class FaultProxy:
         self._upstream = (host, port)
         self._toxics = {Direction.UP: Toxics(), Direction.DOWN: Toxics()}
         self._random = random.Random(seed)
-        self._server: asyncio.Server | None = None
+        self._listener: socket.socket | None = None
+        self._accepting: set[asyncio.Task[None]] = set()
         self._links: set[_Link] = set()
         self._refusing = False
+        self._passing = {direction: asyncio.Event() for direction in Direction}
+        self._filler: socket.socket | None = None
+        self._filled_from: tuple[str, int] | None = None
         self.port = 0
         self.accepted = 0
 
@@ -72,12 +78,27 @@ class FaultProxy:
             self._toxics[direction] = toxics
 
     def heal(self) -> None:
-        """Forward faithfully again, and accept again."""
+        """Forward faithfully again, and accept again. What a partition held back arrives now, late: TCP sends again
+        what was not acknowledged, also for connections that were closed meanwhile."""
         self.poison(Toxics())
         self._refusing = False
+        self._listen()
+        for passing in self._passing.values():
+            passing.set()
+
+    def partition(self, *directions: Direction) -> None:
+        """Until `heal`, nothing arrives in the directions given, or in both, not even the end of a connection; and new
+        connections hang, since a handshake needs both."""
+        for direction in directions or tuple(Direction):
+            self._passing[direction].clear()
+        self._hang()
+
+    async def passed(self, direction: Direction) -> None:
+        """Wait until there is no partition in a direction."""
+        await self._passing[direction].wait()
 
     def blackhole(self) -> None:
-        """Swallow every byte of both directions and keep connections open: a partition."""
+        """Swallow every byte of both directions and keep connections open. New ones are accepted."""
         for direction in Direction:
             self._toxics[direction] = replace(self._toxics[direction], blackhole=True)
 
@@ -100,21 +121,56 @@ class FaultProxy:
         return max(0.0, toxics.latency_ms + self._random.uniform(-1, 1) * toxics.jitter_ms) / 1000
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
-        self.port = self._server.sockets[0].getsockname()[1]
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._listener.setblocking(False)
+        self.port = self._listener.getsockname()[1]
+        self.heal()
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
-        assert self._server is not None
-        self._server.close()
-        links = list(self._links)
+        assert self._listener is not None
+        self.heal()
+        asyncio.get_running_loop().remove_reader(self._listener)
+        self._listener.close()
         self.cut()
-        for link in links:
-            await link.ended()
-        await self._server.wait_closed()
+        for taken in self._accepting:
+            taken.cancel()
+        if self._accepting:
+            await asyncio.wait(self._accepting)
 
-    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def _listen(self) -> None:
+        """Take connections."""
+        assert self._listener is not None
+        if self._filler is not None:
+            self._filler.close()
+        self._listener.listen(_BACKLOG)
+        asyncio.get_running_loop().add_reader(self._listener, self._take)
+
+    def _hang(self) -> None:
+        """Take none, and fill the only place of the queue: the kernel then ignores who knocks."""
+        assert self._listener is not None
+        if not asyncio.get_running_loop().remove_reader(self._listener):
+            return
+        self._listener.listen(0)
+        self._filler = socket.socket()
+        self._filler.setblocking(False)
+        self._filler.connect_ex(("127.0.0.1", self.port))
+        self._filled_from = self._filler.getsockname()
+
+    def _take(self) -> None:
+        assert self._listener is not None
+        with contextlib.suppress(BlockingIOError, ConnectionError):
+            client, address = self._listener.accept()
+            if address == self._filled_from:
+                client.close()
+                return
+            taken = asyncio.ensure_future(self._accept(client))
+            self._accepting.add(taken)
+            taken.add_done_callback(self._accepting.discard)
+
+    async def _accept(self, client: socket.socket) -> None:
         self.accepted += 1
+        reader, writer = await asyncio.open_connection(sock=client)
         if self._refusing:
             _close(writer, reset=True)
             return
@@ -147,12 +203,10 @@ class _Link:
 
     async def run(self) -> None:
         """Forward until both directions have ended."""
-        await asyncio.wait(self._pumps)
-        self.close(reset=False)
-
-    async def ended(self) -> None:
-        """Wait until nothing is forwarded any more."""
-        await asyncio.wait(self._pumps)
+        try:
+            await asyncio.wait(self._pumps)
+        finally:
+            self.close(reset=False)
 
     def close(self, *, reset: bool) -> None:
         """End both connections now."""
@@ -165,6 +219,7 @@ class _Link:
         passed = 0
         with contextlib.suppress(OSError):
             while data := await reader.read(_CHUNK):
+                await self._proxy.passed(direction)
                 toxics = self._proxy.toxics(direction)
                 if toxics.blackhole:
                     continue
@@ -175,6 +230,7 @@ class _Link:
                 if toxics.cut_after is not None and passed >= toxics.cut_after:
                     asyncio.get_running_loop().call_soon(lambda: self.close(reset=False))
                     return
+            await self._proxy.passed(direction)
             if writer.can_write_eof():
                 writer.write_eof()
 
