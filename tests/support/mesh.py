@@ -5,6 +5,7 @@ import os
 import signal
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -29,6 +30,7 @@ from farthing_kit.context import ContextSigner
 from farthing_kit.errors import FarthingError
 from farthing_kit.local.process import free_port
 from farthing_kit.local.wheels import config_dir
+from farthing_kit.testing.proxy import FaultProxy
 from farthing_kit.testing.server import operator_context
 
 BOOKED_WITHIN_S = 30.0
@@ -37,15 +39,27 @@ POLL_S = 0.05
 
 
 class MeshUnderTest:
-    """Every service and server of the mesh as a child process of this one. What is stopped stays down until started."""
+    """Every service and server of the mesh as a child process of this one. What is stopped stays down until started.
 
-    def __init__(self, state: Path, *, models: tuple[str, ...] = ("echo", "echo-slow"), pools: Path = POOLS) -> None:
+    The services named in `far_from_redis` reach it through a proxy each, which can part them: `to_redis`.
+    """
+
+    def __init__(
+        self,
+        state: Path,
+        *,
+        models: tuple[str, ...] = ("echo", "echo-slow"),
+        pools: Path = POOLS,
+        far_from_redis: tuple[str, ...] = (),
+    ) -> None:
         self.folder = StateFolder(state)
         self.folder.prepare()
         free = dict.fromkeys(SERVERS + SERVICES, 0)
         self._local = LocalMesh(UpOptions(state, free, models, pools_file=pools), self.folder)
         self._parts: dict[str, Part] = {part.name: part for part in self._local.parts()}
         self._children: dict[str, Child] = {}
+        redis_port = int(self.address["redis"].rpartition(":")[2])
+        self.to_redis = {name: FaultProxy(redis_port) for name in far_from_redis}
         self._stack = AsyncExitStack()
 
     @property
@@ -60,9 +74,13 @@ class MeshUnderTest:
 
     async def __aenter__(self) -> Self:
         try:
+            for name, proxy in self.to_redis.items():
+                await self._stack.enter_async_context(proxy)
+                self._parts[name] = self._through(name, proxy)
+            self._stack.push_async_callback(self._stop_all)
             await self._start_all()
         except BaseException:
-            await self._stop_all()
+            await self._stack.aclose()
             raise
         return self
 
@@ -70,7 +88,6 @@ class MeshUnderTest:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self._stack.aclose()
-        await self._stop_all()
 
     async def start(self, name: str) -> None:
         """Start a part that is down, and wait until it is ready."""
@@ -155,6 +172,10 @@ class MeshUnderTest:
             return not (await gateway.ask(asked)).decision.degradations
         except FarthingError:
             return False
+
+    def _through(self, name: str, proxy: FaultProxy) -> Part:
+        start = self._local.start_service(name, settings={"FARTHING_REDIS_URL": f"redis://{proxy.address}/0"})
+        return replace(self._parts[name], start=start)
 
     async def _start_all(self) -> None:
         begun: dict[str, asyncio.Task[None]] = {}
