@@ -10,7 +10,7 @@ from farthing.type.v1.money_pb2 import Money
 from farthing.type.v1.usage_pb2 import TokenUsage as TokenUsageMessage
 from farthing_kit import wire
 from farthing_kit.errors import InvalidArgument
-from farthing_kit.money import UnitPrices, cost, format_usd
+from farthing_kit.money import WHOLE, HitPrice, Millionths, NanoUsd, UnitPrices, cost, format_usd, millionths
 from farthing_kit.usage import TokenUsage
 
 usages = st.builds(TokenUsage, *[st.integers(0, 10**9)] * 5)
@@ -74,3 +74,32 @@ def test_negative_counts_and_foreign_money_are_refused() -> None:
 )
 def test_people_see_every_digit(amount: int, text: str) -> None:
     assert format_usd(amount) == text
+
+
+@given(st.integers(0, 10**19), st.integers(0, WHOLE))
+def test_the_price_of_a_hit_is_its_exact_share_rounded_half_up(counterfactual: int, share: int) -> None:
+    price = HitPrice(1, Millionths(share)).of(NanoUsd(counterfactual))
+    assert Fraction(-1, 2) < price - Fraction(counterfactual * share, WHOLE) <= Fraction(1, 2)
+    assert 0 <= price <= counterfactual
+
+
+@given(st.integers(0, WHOLE))
+def test_a_share_of_six_digits_is_itself_in_millionths(share: int) -> None:
+    assert millionths(share / WHOLE) == millionths(float(f"{share / WHOLE:.6f}")) == share
+
+
+@pytest.mark.parametrize(
+    ("share", "says"),
+    [
+        (-0.000001, "0 to 1"),
+        (1.000001, "0 to 1"),
+        (float("nan"), "0 to 1"),
+        (float("inf"), "0 to 1"),
+        (0.1234567, "6 digits"),
+        (0.1 + 0.2, "6 digits"),
+        (1e-9, "6 digits"),
+    ],
+)
+def test_what_is_no_share_of_millionths_is_refused(share: float, says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        millionths(share)

@@ -1,4 +1,4 @@
-"""Money in whole billionths of a US dollar, and the one formula that turns tokens into it."""
+"""Money in whole billionths of a US dollar, and the formulas of what is charged, for tokens and for cached answers."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ from typing import Final, NewType
 from farthing_kit.usage import TokenUsage
 
 NanoUsd = NewType("NanoUsd", int)
+Millionths = NewType("Millionths", int)
 
 CURRENCY: Final = "USD"
 NANOS_PER_USD: Final = 1_000_000_000
 TOKENS_PER_PRICE: Final = 1_000_000
+WHOLE: Final = Millionths(1_000_000)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +42,33 @@ def cost(usage: TokenUsage, prices: UnitPrices) -> NanoUsd:
         + usage.reasoning * prices.reasoning
     )
     return NanoUsd((2 * exact + TOKENS_PER_PRICE) // (2 * TOKENS_PER_PRICE))
+
+
+def millionths(share: float) -> Millionths:
+    """A share of a whole, such as 0.1, in whole millionths. ValueError for what is not 0 to 1, and for what is finer: what
+    somebody is charged is not rounded on the way."""
+    if not 0.0 <= share <= 1.0:  # NaN is not
+        raise ValueError("must be 0 to 1")
+    whole = round(share * WHOLE)
+    if whole / WHOLE != share:
+        raise ValueError("must have at most 6 digits after the point")
+    return Millionths(whole)
+
+
+@dataclass(frozen=True, slots=True)
+class HitPrice:
+    """What an answer from a cache costs: a share of its counterfactual cost, as a version of a policy has it."""
+
+    policy_version: int = 0
+    share: Millionths = Millionths(0)
+
+    def __post_init__(self) -> None:
+        if self.policy_version < 0 or not 0 <= self.share <= WHOLE:
+            raise ValueError("the version is negative, or the share is not 0 to 1")
+
+    def of(self, counterfactual: NanoUsd) -> NanoUsd:
+        """The share, rounded half up, once. Integers only; never more than the whole."""
+        return NanoUsd((2 * counterfactual * self.share + WHOLE) // (2 * WHOLE))
 
 
 def format_usd(amount: int) -> str:
