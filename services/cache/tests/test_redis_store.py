@@ -2,7 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -20,7 +21,8 @@ from farthing_cache.domain.refresh import EarlyRefresh
 from farthing_cache.ports import Claiming
 from farthing_kit.clock import SystemClock
 from farthing_kit.errors import StoreUnavailable
-from farthing_kit.testing.proxy import FaultProxy, Toxics
+from farthing_kit.testing.proxy import Direction, FaultProxy, Toxics
+from farthing_kit.testing.waiting import until
 from farthing_kit.usage import TokenUsage
 
 ACME = Org("acme")
@@ -166,6 +168,46 @@ async def test_an_answer_that_comes_too_late_is_never_taken_for_anothers(redis_u
         async with asyncio.timeout(10):
             while (found := await asyncio.gather(store.find(ACME, other), return_exceptions=True))[0] != (epoch, None):
                 assert isinstance(found[0], StoreUnavailable)
+
+
+@asynccontextmanager
+async def claimed_unheard(redis_url: str, spoil: Callable[[FaultProxy], None]) -> AsyncIterator[FaultProxy]:
+    """A look-up claims through a proxy that is spoilt, and its time is up; what it claimed is being given back."""
+    port = int(redis_url.rsplit(":", 1)[1].split("/")[0])
+    async with FaultProxy(port) as proxy, make(f"redis://{proxy.address}/0", 0.1, breaker=Breaker(100, 0.0)) as store:
+        await store.answers.find(ACME, KEY, Wanted())
+        spoil(proxy)
+        with pytest.raises(StoreUnavailable):
+            await store.answers.find(ACME, KEY, Wanted(), Claiming(b"lost", 0.0))
+        giving = asyncio.create_task(store.answers.unheard.give_back(SystemClock()))
+        yield proxy
+        giving.cancel()
+
+
+async def leads(store: Store) -> bool:
+    claim = (await store.answers.find(ACME, KEY, Wanted(), Claiming(b"next", 0.0))).claim
+    return claim is not None and claim.lease is not None
+
+
+@pytest.mark.parametrize("lost", [Direction.UP, Direction.DOWN])
+async def test_a_claim_that_nobody_heard_of_keeps_nobody_waiting(redis_url: str, lost: Direction) -> None:
+    async with make(redis_url) as direct, claimed_unheard(redis_url, lambda proxy: proxy.partition(lost)) as proxy:
+        proxy.heal()
+        await until(lambda: leads(direct), timeout_s=2.0)  # less than a lease
+
+
+async def test_a_claim_that_comes_after_it_was_given_back_claims_nothing(redis_url: str, raw: Redis) -> None:
+    def delay(proxy: FaultProxy) -> None:
+        proxy.poison(Toxics(latency_ms=500), Direction.UP)
+
+    async def given_back() -> bool:
+        return bool(await raw.exists(NAMES.void(ACME, b"lost")))
+
+    async with make(redis_url) as direct, claimed_unheard(redis_url, delay) as proxy:
+        proxy.heal()
+        await until(given_back)
+        await until(lambda: proxy.connections == 1)  # the late one has delivered what it held, and ended
+        assert await leads(direct)
 
 
 async def test_a_redis_that_came_back_is_used_again(redis_url: str) -> None:

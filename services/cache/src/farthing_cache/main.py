@@ -117,15 +117,17 @@ def _redis(process: Process[CacheSettings]) -> RedisClient:
 
 def _answers(process: Process[CacheSettings], stores: _Stores, announcer: NatsAnnouncer) -> AnswerCache:
     settings = process.settings
+    store = RedisAnswers(
+        stores.client,
+        stores.names,
+        longest_life=settings.time_to_live,
+        lease_time_to_live=settings.lease,
+        max_leaders=settings.max_leaders,
+        refresh=stores.refresh,
+    )
+    process.start("give claims back", store.unheard.give_back(process.clock))
     return AnswerCache(
-        store=RedisAnswers(
-            stores.client,
-            stores.names,
-            longest_life=settings.time_to_live,
-            lease_time_to_live=settings.lease,
-            max_leaders=settings.max_leaders,
-            refresh=stores.refresh,
-        ),
+        store=store,
         announcer=announcer,
         meter=stores.meter,
         lifetime=Lifetime(settings.time_to_live, settings.jitter),

@@ -64,6 +64,10 @@ class KeyNames:
         """Where it is remembered that something was done."""
         return f"{self.partition(org)}:done:{_keyed(self._key(org, ''), idempotency_key.encode())}"
 
+    def void(self, org: Org, token: bytes) -> str:
+        """Where it is remembered that a claim was given back, though it may come only then."""
+        return f"{self.partition(org)}:void:{token.hex()}"
+
     def evidence(self, org: Org, category: int) -> str:
         """Where the evidence of one kind of work is kept. It outlives epochs."""
         return f"{self.partition(org)}:evidence:{category}"

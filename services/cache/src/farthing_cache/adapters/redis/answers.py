@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
 from datetime import timedelta
 from typing import Any, Final
 
@@ -12,6 +13,7 @@ from farthing.cache.v1.cache_service_pb2 import CachedAnswer
 from farthing_cache.adapters.keys import KeyNames
 from farthing_cache.adapters.redis import scripts
 from farthing_cache.adapters.redis.client import RedisClient
+from farthing_cache.adapters.redis.unheard import Unheard
 from farthing_cache.domain.admission import Verdict
 from farthing_cache.domain.answer import CacheKey, Entry, Epoch, Extent, Kept, Mark, Offer, Org, Wanted, labels_of
 from farthing_cache.domain.flight import Claim, Lease
@@ -45,6 +47,7 @@ class RedisAnswers:
         self._lease = lease_time_to_live
         self._max_leaders = max_leaders
         self._refresh = refresh
+        self.unheard = Unheard(client, names)
         self._find = client.script(scripts.FIND)
         self._keep = client.script(scripts.KEEP)
         self._forget = client.script(scripts.FORGET)
@@ -67,8 +70,14 @@ class RedisAnswers:
             claiming.token if claiming else b"",
             millis(self._lease),
             self._max_leaders,
+            self._names.void(org, claiming.token) if claiming else "",
         ]
-        found = await self._client.ask(lambda: self._find(keys=[self._names.state(org)], args=args))
+
+        def step() -> Awaitable[Any]:
+            return self._find(keys=[self._names.state(org)], args=args)
+
+        heard = self.unheard.heard(org, suffix, claiming.token, step) if claiming else self._client.ask(step)
+        found = await heard
         claim = self._claim(found[2], claiming)
         return Found(Epoch(int(found[0])), Mark(int(found[1])), _entry(found[3:]) if len(found) > 3 else None, claim)
 

@@ -70,6 +70,8 @@ local function made(name, token, lease_ms, most)
   return lost and 'takeover' or 'lead'
 end
 local function claim(name)
+  -- Given back before it came: whoever asked has left.
+  if redis.call('EXISTS', ARGV[10]) == 1 then return '' end
   local done, outcome = pcall(made, name, ARGV[7], tonumber(ARGV[8]), tonumber(ARGV[9]))
   return done and outcome or ''
 end
@@ -77,7 +79,8 @@ end
 
 # Epoch, entry and claim in one round trip.
 # ARGV: prefix, suffix, youngest that is too old (ms, 0: none is), least tier, early refresh per second of making (or
-# -1), hits from which an entry is hot, token ('' claims nothing), lease ms, most leaders
+# -1), hits from which an entry is hot, token ('' claims nothing), lease ms, most leaders, where it is noted that this
+# claim was given back
 FIND: Final = (
     STATE
     + FORGOTTEN
@@ -252,6 +255,20 @@ if ARGV[2] == '' then
 else
   redis.call('HSET', KEYS[1], 'x', 'failed', 'm', ARGV[2], 'u', now + tonumber(ARGV[3]))
 end
+return 1
+"""
+)
+
+# KEYS: state, note. ARGV: prefix, suffix, token, how long to remember ms. For a claim whose outcome nobody heard,
+# whether it was made, or will be, or never came.
+UNCLAIM: Final = (
+    STATE
+    + """
+redis.call('SET', KEYS[2], '', 'PX', ARGV[4])
+local flight = ARGV[1] .. ':' .. epoch .. ':' .. ARGV[2] .. ':f'
+local f = redis.call('HMGET', flight, 'o', 'x')
+if f[1] ~= ARGV[3] or f[2] ~= 'open' then return 0 end
+redis.call('HSET', flight, 'x', 'lost', 'u', 0)
 return 1
 """
 )
