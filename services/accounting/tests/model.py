@@ -86,7 +86,7 @@ class ModelReservations:
         if (obstacle := self._obstacle(org, limits, version)) is not None:
             return obstacle
         if record is None:
-            if (refused := _refusal(org, limits, hold.estimate.amount, hold.estimate.tokens, 1)) is not None:
+            if (refused := _refusal(org, limits, hold.estimate.amount, hold.estimate.tokens, hold.places)) is not None:
                 return refused
             expires = self._now() + hold.time_to_live
             record = Record(ReservationState.OPEN, hold, expires, hold.estimate.amount, hold.estimate.tokens)
@@ -196,7 +196,12 @@ def _standing(org: Org, counter: Counter) -> Standing:
     loaded, holds = org.counters[counter], _open(org, counter.scope)
     money, tokens = sum(record.amount for record in holds), sum(record.tokens for record in holds)
     return Standing(
-        counter, NanoUsd(loaded.amount), Tokens(loaded.tokens), NanoUsd(money), Tokens(tokens), in_flight=len(holds)
+        counter,
+        NanoUsd(loaded.amount),
+        Tokens(loaded.tokens),
+        NanoUsd(money),
+        Tokens(tokens),
+        in_flight=sum(record.hold.places for record in holds if record.hold),
     )
 
 
@@ -205,7 +210,7 @@ def _refusal(org: Org, limits: Sequence[Limit], amount: int, tokens: int, places
         now = _standing(org, limit.counter)
         left = (
             (Quantity.MONEY, limit.money, now.spent + now.held, amount),
-            (Quantity.TOKENS, limit.tokens, now.spent_tokens + now.held_tokens, tokens),
+            (Quantity.TOKENS, limit.tokens if tokens else None, now.spent_tokens + now.held_tokens, tokens),
             (Quantity.CONCURRENCY, limit.concurrency if places else None, now.in_flight, places),
         )
         for quantity, most, used, wanted in left:

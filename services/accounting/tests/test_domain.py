@@ -13,20 +13,20 @@ from hypothesis import given
 from farthing.accounting.v1 import budget_service_pb2, policy_pb2, report_service_pb2
 from farthing.type.v1 import model_pb2
 from farthing_accounting.domain import vocabulary
-from farthing_accounting.domain.budgets import MAX_NANO_USD, counters_of, limits_of
+from farthing_accounting.domain.budgets import MAX_NANO_USD, MAX_TOKENS, counters_of, limits_of
 from farthing_accounting.domain.errors import InvalidArgument, PriceMissing
 from farthing_accounting.domain.keys import ApiKey, KeyHasher, KeyRecord, KeyState
 from farthing_accounting.domain.ledger import Unbookable, book
 from farthing_accounting.domain.pricing import PriceBook
 from farthing_accounting.domain.principal import Principal, is_name
 from farthing_accounting.domain.reports import CostRow, GroupBy, dearest_first, group_name, total
-from farthing_accounting.domain.reservations import body_digest, estimate_of
+from farthing_accounting.domain.reservations import Estimate, body_digest, estimate_of
 from farthing_accounting.domain.scopes import Scope, ScopeKind, scopes_of
 from farthing_accounting.domain.usage import SupersededCall, UsageEvent
 from farthing_accounting.domain.vocabulary import CacheLevel, FinishReason, Task, Tier
 from farthing_accounting.domain.windows import Window, period_of
-from farthing_kit.money import NanoUsd, UnitPrices, cost
-from farthing_kit.usage import TokenUsage
+from farthing_kit.money import WHOLE, HitPrice, Millionths, NanoUsd, UnitPrices, cost
+from farthing_kit.usage import Tokens, TokenUsage
 from services.accounting.tests.builders import (
     ADA,
     BOB,
@@ -232,6 +232,25 @@ def test_a_cached_answer_is_booked_at_nothing_and_saves() -> None:
     assert book(hit(reservation_id="r1")).counts
 
 
+@given(USAGES, PRICES, st.integers(0, WHOLE))
+def test_a_hit_costs_a_share_of_what_it_spared_and_is_held_at_that(
+    spared: TokenUsage, dear: UnitPrices, share: int
+) -> None:
+    quote = QUOTE.__class__(1, "m", SMALL, "l", dear)
+    price = HitPrice(4, Millionths(share))
+    booking = book(hit(counterfactual_usage=spared, quote=quote, hit_price=price))
+    assert booking.cost == price.of(booking.counterfactual_cost)
+    assert (booking.counterfactual_cost, booking.counts) == (cost(spared, dear), booking.cost > 0)
+    assert [entry.account for entry in booking.entries] == ["tenant:acme", "cache"]
+    if 0 < spared.total <= MAX_TOKENS and booking.cost <= MAX_NANO_USD:
+        assert estimate_of(spared, quote, "estimate", price) == Estimate(booking.cost, Tokens(0))
+
+
+def test_only_a_cache_has_the_price_of_a_hit() -> None:
+    with pytest.raises(Unbookable, match="no cache"):
+        book(event(hit_price=HitPrice(1, Millionths(1))))
+
+
 def test_tokens_without_prices_cannot_be_booked() -> None:
     with pytest.raises(Unbookable):
         book(event(quote=None))
@@ -287,6 +306,9 @@ def test_the_digest_of_an_event_depends_on_all_of_it_and_on_no_order() -> None:
         {"request_id": "q2"},
         {"superseded": SupersededCall("q0", TokenUsage())},
         {"superseded": SupersededCall("q0", TokenUsage(output=1))},
+        {"hit_price": HitPrice()},
+        {"hit_price": HitPrice(1)},
+        {"hit_price": HitPrice(1, Millionths(1))},
     ]
     assert len({one.digest(), *(event(**change).digest() for change in changes)}) == len(changes) + 1
 
@@ -322,7 +344,7 @@ def test_every_field_of_an_event_is_in_its_digest() -> None:
     """A field that is added later must not be forgotten."""
     known = {field.name for field in fields(UsageEvent)}
     names = (
-        "cache_level counterfactual_usage end_time finish_reason pool principal quantization quote request_id "
-        "reservation_id superseded tags task tier usage"
+        "cache_level counterfactual_usage end_time finish_reason hit_price pool principal quantization quote "
+        "request_id reservation_id superseded tags task tier usage"
     )
     assert known == set(names.split())

@@ -8,13 +8,14 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import given
 
+from farthing.accounting.v1.policy_pb2 import HitPrice as HitPriceMessage
 from farthing.accounting.v1.usage_event_pb2 import SupersededCall, UsageEvent
 from farthing.type.v1.money_pb2 import Money
 from farthing.type.v1.usage_pb2 import Quote, TokenUsage
 from farthing_accounting.adapters.nats.events import Unreadable, event_from
 from farthing_accounting.domain.usage import SupersededCall as Superseded
 from farthing_accounting.domain.vocabulary import CacheLevel, Task
-from farthing_kit.money import UnitPrices
+from farthing_kit.money import HitPrice, Millionths, UnitPrices
 from farthing_kit.usage import TokenUsage as Usage
 from farthing_kit.wire import prices_to_message
 from services.accounting.tests.client import usage_event
@@ -48,6 +49,12 @@ def test_the_call_that_a_cascade_superseded_arrives() -> None:
     assert event_from(usage_event("q1", QUOTE).SerializeToString()).superseded is None
 
 
+def test_the_price_of_a_hit_arrives() -> None:
+    message = usage_event("q1", QUOTE, hit_price=HitPriceMessage(policy_version=3, share_millionths=100_000))
+    assert event_from(message.SerializeToString()).hit_price == HitPrice(3, Millionths(100_000))
+    assert event_from(usage_event("q1", QUOTE).SerializeToString()).hit_price is None
+
+
 def test_a_word_of_a_later_release_is_booked_without_it() -> None:
     event = event_from(wrong(lambda e: setattr(e, "task", 99)).SerializeToString())
     assert event.task is Task.UNSPECIFIED
@@ -75,6 +82,9 @@ def test_a_word_of_a_later_release_is_booked_without_it() -> None:
             ),
             "superseded.counterfactual_usage",
         ),
+        (lambda e: setattr(e.hit_price, "share_millionths", -1), "hit_price"),
+        (lambda e: setattr(e.hit_price, "share_millionths", 1_000_001), "hit_price"),
+        (lambda e: setattr(e.hit_price, "policy_version", -1), "hit_price"),
         (lambda e: setattr(e.quote, "model", ""), "quote.model"),
         (lambda e: setattr(e.quote, "price_version", -1), "quote.price_version"),
         (lambda e: e.tags.update({CANARY: "x" * 300}), "tags"),

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from random import Random
 from typing import Any
 
 import psycopg
@@ -13,19 +14,21 @@ import pytest
 
 from farthing_accounting.adapters.postgres.database import Database
 from farthing_accounting.adapters.postgres.ledger import PostgresLedger
+from farthing_accounting.adapters.postgres.policies import PostgresPolicies
 from farthing_accounting.adapters.postgres.prices import PostgresPrices
 from farthing_accounting.adapters.postgres.unsettled import PostgresUnsettled
 from farthing_accounting.domain.budgets import Counter
 from farthing_accounting.domain.ledger import Entry, book
+from farthing_accounting.domain.policy import DEFAULT_POLICY, SemanticCachePolicy
 from farthing_accounting.domain.reports import GroupBy, ReportQuery
 from farthing_accounting.domain.reservations import Settlement, Spent
 from farthing_accounting.domain.scopes import Scope, ScopeKind
 from farthing_accounting.domain.usage import SupersededCall, UsageEvent
 from farthing_accounting.domain.vocabulary import Tier
 from farthing_accounting.domain.windows import Window, period_of
-from farthing_accounting.ports import Posted, PostedState, Unpostable
+from farthing_accounting.ports import Posted, PostedState, Unpostable, WriteOnce
 from farthing_kit.errors import StoreUnavailable
-from farthing_kit.money import NanoUsd
+from farthing_kit.money import WHOLE, HitPrice, Millionths, NanoUsd
 from farthing_kit.usage import Tokens, TokenUsage
 from services.accounting.tests.builders import (
     ADA,
@@ -230,8 +233,69 @@ async def test_a_call_is_superseded_once(ledger: PostgresLedger) -> None:
     assert "2 usage events supersede q1" in words
 
 
+async def set_hit_price(database: Database, share: int) -> HitPrice:
+    """The next version of the policy of the tests' organisation."""
+    policy = replace(DEFAULT_POLICY, semantic_cache=SemanticCachePolicy(hit_price_share=Millionths(share)))
+    stored = await PostgresPolicies(database).put("acme", policy, WriteOnce(f"share {share}", bytes(32)))
+    assert stored.semantic_cache.hit_price_share == share
+    return HitPrice(stored.version, Millionths(share))
+
+
+async def test_a_hit_is_booked_at_its_share_and_saves_the_rest(database: Database, ledger: PostgresLedger) -> None:
+    price = await set_hit_price(database, 100_000)
+    await post(ledger, hit("q1", hit_price=price), hit("q2"), hit("q3", quote=None, hit_price=price), event("q4"))
+    (transaction,) = await ledger.transactions("", "q1", None, 10)
+    assert [(entry.account, entry.amount) for entry in transaction.entries] == [
+        ("tenant:acme", COUNTERFACTUAL // 10),
+        ("cache", -COUNTERFACTUAL // 10),
+    ]
+    rows = {row.group: row for row in await ledger.costs(ReportQuery(GroupBy.CACHE_LEVEL))}
+    assert rows["EXACT"].cost == COUNTERFACTUAL // 10
+    assert rows["EXACT"].saved == 2 * COUNTERFACTUAL - COUNTERFACTUAL // 10
+    found = await ledger.verify()
+    assert found.violations == ()
+    assert found.usage_total == found.ledger_total == COST + COUNTERFACTUAL // 10
+
+
+async def test_the_price_of_a_hit_in_sql_is_the_one_that_was_booked(database: Database, ledger: PostgresLedger) -> None:
+    """Odd tokens, odd prices and odd shares: the formula is written twice, and must round alike."""
+    random = Random(7)
+    shares = [1, 333_333, 499_999, 500_000, 500_001, WHOLE, *(random.randrange(WHOLE) for _ in range(14))]
+    prices = [await set_hit_price(database, share) for share in shares]
+    events = [
+        hit(
+            f"q{number}",
+            counterfactual_usage=TokenUsage(*(random.randrange(10 ** random.randrange(1, 7)) for _ in range(5))),
+            hit_price=price,
+        )
+        for number, price in enumerate(prices * 10)
+    ]
+    await post(ledger, *events)
+    found = await ledger.verify()
+    assert found.violations == ()
+    assert found.usage_total == sum(book(one).cost for one in events) > 0
+
+
+async def test_a_price_that_the_policy_does_not_have_is_named(database: Database, ledger: PostgresLedger) -> None:
+    right = await set_hit_price(database, 100_000)
+    wrong = {
+        "q1": HitPrice(right.policy_version, Millionths(99_999)),
+        "q2": HitPrice(right.policy_version),
+        "q3": HitPrice(right.policy_version + 1, right.share),
+        "q4": HitPrice(0, right.share),
+    }
+    await post(ledger, *(hit(name, hit_price=price) for name, price in wrong.items()))
+    await post(ledger, hit("q5", hit_price=right), hit("q6", hit_price=HitPrice()))
+    words = sorted((await ledger.verify()).violations)
+    assert [text.split()[2] for text in words] == list(wrong)
+    assert "was charged 99999 millionths for a hit, version 1 of the policy of acme has 100000" in words[0]
+
+
 FORGERIES = {
     "UPDATE usage_events SET cost = cost - 1 WHERE request_id = 'q1'": ["usage event q1 was booked at 149999"],
+    "UPDATE usage_events SET policy_version = 0, hit_price_share = 0 WHERE request_id = 'q1'": [
+        "q1 was charged 0 mill"
+    ],
     "UPDATE usage_events SET output = output + 1 WHERE request_id = 'q1'": ["usage event q1 was booked at 150000"],
     "UPDATE usage_events SET counterfactual_cost = 9 WHERE request_id = 'q1'": ["q1 has a counterfactual cost of 9"],
     "UPDATE usage_events SET prices = '{1,1,1,1,1}', cost = 0 WHERE request_id = 'q1'": ["at prices of small that"],

@@ -115,6 +115,20 @@ async def test_the_concurrency_limit_counts_open_reservations(reservations: Rese
     assert isinstance(await reservations.reserve(hold("r3"), two, 0), Held)
 
 
+async def test_a_hit_holds_money_and_neither_tokens_nor_a_place(reservations: Reservations) -> None:
+    full = limits(budget(money=NanoUsd(1_000), tokens=10, concurrency=1))
+    await load(reservations, *full, tokens=11)
+    await reservations.reserve(hold("r1"), (), 0)
+    assert isinstance(await reservations.reserve(hold("h1", 300, 0, places=0), full, 0), Held)
+    assert (await standing(reservations, full[0].counter))[2:] == (400, 10, 1)
+    refused = await reservations.reserve(hold("h2", 601, 0, places=0), full, 0)
+    assert refused == Refused(full[0].counter, Quantity.MONEY, 600)
+    assert await reservations.release("acme", "r1")
+    assert (await standing(reservations, full[0].counter))[2:] == (300, 0, 0)
+    await reservations.settle([settlement(1, "h1", 290, 0)])
+    assert (await standing(reservations, full[0].counter)) == (290, 11, 0, 0, 0)
+
+
 async def test_only_the_scopes_of_a_principal_are_touched(reservations: Reservations) -> None:
     of_bob = limits(budget(team_scope("ads"), money=NanoUsd(100)), principal=BOB)
     await load(reservations, *of_bob)

@@ -45,6 +45,7 @@ TOKENS = st.integers(1, 30)
 SECONDS = st.integers(1, 90)
 STEP = st.one_of(
     st.tuples(st.just("reserve"), NAMES, WHO, AMOUNT, TOKENS, SECONDS),
+    st.tuples(st.just("reserve for a hit"), NAMES, WHO, AMOUNT, SECONDS),
     st.tuples(st.just("extend"), NAMES, WHO, AMOUNT, TOKENS, SECONDS, st.sampled_from(["x1", "x2"])),
     st.tuples(st.just("release"), NAMES),
     st.tuples(st.just("book"), NAMES | st.just(""), WHO, AMOUNT, TOKENS, st.booleans()),
@@ -67,6 +68,9 @@ class Twins:
             case ("reserve", name, who, amount, tokens, seconds):
                 asked = hold(name, amount, tokens, principal=who, time_to_live=timedelta(seconds=seconds))
                 await self.ask("reserve", asked, who)
+            case ("reserve for a hit", name, who, amount, seconds):
+                life = timedelta(seconds=seconds)
+                await self.ask("reserve", hold(name, amount, 0, principal=who, time_to_live=life, places=0), who)
             case ("extend", name, who, amount, tokens, seconds, key):
                 more = extension(name, key, amount, tokens, principal=who, time_to_live=timedelta(seconds=seconds))
                 await self.ask("extend", more, who)

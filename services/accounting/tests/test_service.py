@@ -219,6 +219,23 @@ async def test_a_model_without_a_price_is_not_admitted(accounting: Accounting) -
     assert (error.reason, error.metadata["model"]) == (R.ERROR_REASON_PRICE_MISSING, "huge")
 
 
+async def test_a_hit_reserves_its_share_of_the_counterfactual(accounting: Accounting) -> None:
+    await accounting.set_budget(money=2 * 90_000 + 1, limit_tokens=1, limit_concurrency=1)
+    price = policy_pb2.HitPrice(policy_version=1, share_millionths=100_000)
+    made = await accounting.reserve("h1", hit_price=price)
+    # 600 + 400 tokens of the large model at 0.90 dollars for a million, and a tenth of that.
+    assert (made.reservation.amount.nano_units, made.reservation.tokens) == (90_000, 0)
+    again = await accounting.reserve("h1", hit_price=price)
+    assert (again.reservation.expire_time, again.quote) == (made.reservation.expire_time, made.quote)
+    assert await reason(accounting.reserve("h1")) == "IDEMPOTENCY_MISMATCH"
+    other = policy_pb2.HitPrice(policy_version=1, share_millionths=100_001)
+    assert await reason(accounting.reserve("h1", hit_price=other)) == "IDEMPOTENCY_MISMATCH"
+    await accounting.reserve("h2", hit_price=price)  # neither tokens nor places are in its way
+    (state,) = await accounting.state()
+    assert (state.reserved.nano_units, state.reserved_tokens, state.in_flight) == (180_000, 0, 0)
+    assert (await refused(accounting.reserve("h3", hit_price=price))).metadata["remaining_nano_usd"] == "1"
+
+
 # --- prices and policies
 
 
@@ -295,6 +312,29 @@ async def test_a_usage_event_is_booked_and_settles_its_reservation(accounting: A
     release = admission_pb.ReleaseRequest(reservation_id="r1")
     assert await reason(accounting.tenant.admission.Release(release)) == "RESERVATION_CLOSED"
     assert await reason(accounting.reserve()) == "RESERVATION_CLOSED"
+
+
+async def test_a_charged_hit_is_booked_settled_and_verified(accounting: Accounting) -> None:
+    await accounting.set_budget(money=100_000)
+    policy = policy_pb2.Policy(default_tier=model_pb2.TIER_SMALL, max_tier=model_pb2.TIER_LARGE, max_output_tokens=64)
+    policy.semantic_cache.hit_price_share = 0.1
+    request = budget_pb.SetPolicyRequest(idempotency_key=once(), org="acme", policy=policy)
+    stored = (await accounting.operator.budgets.SetPolicy(request)).policy
+    assert stored.semantic_cache.hit_price_share == 0.1
+    price = policy_pb2.HitPrice(policy_version=stored.version, share_millionths=100_000)
+    made = await accounting.reserve("h1", hit_price=price)
+    event = usage_event("q1", made.quote, reservation_id="h1", cache_level=model_pb2.CACHE_LEVEL_NEAR, hit_price=price)
+    event.usage.Clear()
+    event.pool = ""
+    await accounting.publish(event, event)
+    verified = await accounting.until_booked(1)
+    await accounting.until_settled()
+    assert (verified.ledger_total.nano_units, list(verified.violations)) == (63_000, [])
+    (state,) = await accounting.state()
+    assert (state.spent.nano_units, state.spent_tokens, state.reserved.nano_units) == (63_000, 0, 0)
+    total = (await accounting.costs()).total
+    assert (total.cost.nano_units, total.saved.nano_units, total.cache_hits) == (63_000, 567_000, 1)
+    assert await reason(accounting.reserve("h2", hit_price=price)) == "BUDGET_EXCEEDED"
 
 
 async def test_a_tenant_reads_its_own_books_only(accounting: Accounting) -> None:
@@ -386,7 +426,9 @@ async def test_a_policy_says_how_to_route_and_what_the_semantic_cache_may_do(acc
         policy_pb2.RoutingPolicy(spending_target=money_to_message(5_000), min_quality_floor=0.4),
         policy_pb2.RoutingPolicy(fixed_tier=model_pb2.TIER_MEDIUM, min_quality_floor=0.4),
     ]
-    semantic = policy_pb2.SemanticCachePolicy(max_error_share=0.01, scope=policy_pb2.CACHE_SCOPE_TEAM)
+    semantic = policy_pb2.SemanticCachePolicy(
+        max_error_share=0.01, scope=policy_pb2.CACHE_SCOPE_TEAM, hit_price_share=0.333333
+    )
     for number, routing in enumerate(routings, 1):
         routing.session_time_to_live.SetInParent()
         policy = policy_pb2.Policy(**tiers, max_output_tokens=64, routing=routing, semantic_cache=semantic)
@@ -456,6 +498,7 @@ def wrong_calls(stubs: Stubs) -> dict[str, Any]:
         "model": reserve(model=""),
         "estimate": reserve(estimate=TokenUsage(output_tokens=-1)),
         "estimate ": reserve(estimate=TokenUsage()),
+        "hit_price": reserve(hit_price=policy_pb2.HitPrice(share_millionths=1_000_001)),
         "time_to_live": reserve(time_to_live=seconds(0.5)),
         "time_to_live ": reserve(time_to_live=seconds(3_601)),
         "idempotency_key": create_key(idempotency_key=""),
@@ -492,7 +535,10 @@ def wrong_calls(stubs: Stubs) -> dict[str, Any]:
         "policy.routing.shadow_share": set_routing(shadow_share=0.11),
         "policy.semantic_cache.max_error_share": set_semantic(max_error_share=-0.1),
         "policy.semantic_cache.scope": set_semantic(scope=9),
-        "policy.semantic_cache.hit_price_share": set_semantic(hit_price_share=0.1),
+        "policy.semantic_cache.hit_price_share": set_semantic(hit_price_share=1.000001),
+        "policy.semantic_cache.hit_price_share ": set_semantic(hit_price_share=-0.1),
+        "policy.semantic_cache.hit_price_share  ": set_semantic(hit_price_share=float("nan")),
+        "policy.semantic_cache.hit_price_share   ": set_semantic(hit_price_share=0.1234567),
         "price.model": stubs.prices.SetPrice(price_pb.SetPriceRequest(idempotency_key="k")),
         "price.tier": set_price(tier=9),
         "price.prices": set_price(prices=UnitPrices(output=money_to_message(-1))),

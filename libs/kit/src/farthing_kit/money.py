@@ -45,8 +45,8 @@ def cost(usage: TokenUsage, prices: UnitPrices) -> NanoUsd:
 
 
 def millionths(share: float) -> Millionths:
-    """A share of a whole, such as 0.1, in whole millionths. ValueError for what is not 0 to 1, and for what is finer: what
-    somebody is charged is not rounded on the way."""
+    """A share of a whole, such as 0.1, in whole millionths. ValueError for what is not 0 to 1, or finer: nobody is
+    charged by a share that was rounded on the way."""
     if not 0.0 <= share <= 1.0:  # NaN is not
         raise ValueError("must be 0 to 1")
     whole = round(share * WHOLE)

@@ -37,6 +37,7 @@ from farthing_accounting.domain.reservations import (
 )
 from farthing_accounting.ports import Observer, Reservations
 from farthing_kit.clock import Clock
+from farthing_kit.money import HitPrice
 from farthing_kit.usage import TokenUsage
 
 # A place becomes free when some request ends, nobody knows when.
@@ -66,19 +67,26 @@ class Holding:
         self._observer = observer
 
     async def reserve(
-        self, principal: Principal, reservation_id: str, model: str, usage: TokenUsage, time_to_live: timedelta
+        self,
+        principal: Principal,
+        reservation_id: str,
+        model: str,
+        usage: TokenUsage,
+        time_to_live: timedelta,
+        hit_price: HitPrice | None = None,
     ) -> tuple[Held, Quote]:
-        """The reservation, and the prices that it was made under."""
+        """The reservation, and the prices that it was made under; with `hit_price`, for an answer from a cache."""
         book = await self._prices.get(THE_LIST)
         quote = book.quote(model)
         hold = Hold(
             reservation_id=reservation_id,
             principal=principal,
-            estimate=estimate_of(usage, quote, "estimate"),
+            estimate=estimate_of(usage, quote, "estimate", hit_price),
             time_to_live=time_to_live,
             model=model,
             price_version=quote.price_version,
-            digest=body_digest(principal, ("reserve", model, _us(time_to_live)), usage),
+            digest=body_digest(principal, ("reserve", model, _us(time_to_live), *_parts(hit_price)), usage),
+            places=1 if hit_price is None else 0,
         )
         held = await self._held(
             principal, reservation_id, lambda limits, v: self._reservations.reserve(hold, limits, v)
@@ -174,6 +182,10 @@ def _outcome(answer: Answer) -> str:
             return f"refused_{quantity.value}"
         case _:
             return type(answer).__name__.lower()
+
+
+def _parts(hit_price: HitPrice | None) -> tuple[str | int, ...]:
+    return () if hit_price is None else ("hit", hit_price.policy_version, hit_price.share)
 
 
 def _us(span: timedelta) -> int:

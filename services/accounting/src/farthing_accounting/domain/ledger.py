@@ -80,14 +80,14 @@ def provider_account(level: CacheLevel, pool: str) -> Account:
 
 
 def book(event: UsageEvent) -> Booking:
-    """The transaction of an event: the tenant owes the cost to whoever did the work."""
+    """The transaction of an event: the tenant owes the cost to whoever did the work, be it a cache."""
     compared = _compared(event)
     if event.quote is None:
         if event.usage.total > 0:
             raise Unbookable("tokens were used, but the event has no prices")
         return _booking(event, NanoUsd(0), compared, NanoUsd(0))
-    charged = cost(event.usage, event.quote.prices)
     avoidable = cost(compared, event.quote.counterfactual_prices)
+    charged = NanoUsd(cost(event.usage, event.quote.prices) + _of_hit(event, avoidable))
     if max(charged, avoidable) > MAX_AMOUNT:
         raise Unbookable("the cost does not fit into the ledger")
     return _booking(event, charged, compared, NanoUsd(avoidable - _counted_before(event, event.quote)))
@@ -104,6 +104,15 @@ def _counted_before(event: UsageEvent, quote: Quote) -> NanoUsd:
     if before > MAX_AMOUNT:
         raise Unbookable("the cost does not fit into the ledger")
     return before
+
+
+def _of_hit(event: UsageEvent, avoidable: NanoUsd) -> NanoUsd:
+    """What an answer from a cache costs. The share is the event's, as prices are: Verify knows the policy's."""
+    if event.hit_price is None:
+        return NanoUsd(0)
+    if not event.cache_level.is_hit:
+        raise Unbookable("the event has the price of a hit, but no cache answered")
+    return event.hit_price.of(avoidable)
 
 
 def _compared(event: UsageEvent) -> TokenUsage:

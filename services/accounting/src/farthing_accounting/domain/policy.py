@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import Final
 
 from farthing_accounting.domain.vocabulary import CacheScope, OutageMode, Task, Tier
-from farthing_kit.money import NanoUsd
+from farthing_kit.money import Millionths, NanoUsd
 
 DEFAULT_QUALITY_FLOOR: Final = 0.7
 DEFAULT_MIN_QUALITY_FLOOR: Final = 0.5
@@ -61,7 +61,7 @@ class SemanticCachePolicy:
 
     max_error_share: float = 0.0
     scope: CacheScope = CacheScope.ORG
-    hit_price_share: float = 0.0
+    hit_price_share: Millionths = Millionths(0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from farthing_accounting.domain.budgets import MAX_NANO_USD, MAX_TOKENS, Counter
 from farthing_accounting.domain.errors import InvalidArgument
 from farthing_accounting.domain.pricing import Quote
 from farthing_accounting.domain.principal import Principal
-from farthing_kit.money import NanoUsd, cost
+from farthing_kit.money import HitPrice, NanoUsd, cost
 from farthing_kit.usage import Tokens, TokenUsage
 
 MIN_TIME_TO_LIVE: Final = timedelta(seconds=1)
@@ -51,7 +51,8 @@ class Estimate:
 
 @dataclass(frozen=True, slots=True)
 class Hold:
-    """A reservation as it is asked for. `digest` tells two bodies under one id apart."""
+    """A reservation as it is asked for. `digest` tells two bodies under one id apart; `places` is how many requests in
+    flight it counts as: none, where a cache answers."""
 
     reservation_id: str
     principal: Principal
@@ -60,6 +61,7 @@ class Hold:
     model: str
     price_version: int
     digest: str
+    places: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,16 +178,20 @@ class Standing:
     in_flight: int
 
 
-def estimate_of(usage: TokenUsage, quote: Quote, field: str) -> Estimate:
-    """The cost of the whole estimate at the quoted prices; `field` names it when it is out of bounds."""
+def estimate_of(usage: TokenUsage, quote: Quote, field: str, hit_price: HitPrice | None = None) -> Estimate:
+    """The cost of the whole estimate at the quoted prices; `field` names it when it is out of bounds. With `hit_price`
+    a cache answers: that share of the counterfactual, and no tokens."""
     if usage.total == 0:
         raise InvalidArgument.field(field, "has no tokens, must have at least one")
     if usage.total > MAX_TOKENS:
         raise InvalidArgument.field(field, f"has too many tokens, must have at most {MAX_TOKENS}")
-    amount = cost(usage, quote.prices)
-    if amount > MAX_NANO_USD:
+    if hit_price is None:
+        estimate = Estimate(cost(usage, quote.prices), usage.total)
+    else:
+        estimate = Estimate(hit_price.of(cost(usage, quote.counterfactual_prices)), Tokens(0))
+    if estimate.amount > MAX_NANO_USD:
         raise InvalidArgument.field(field, f"costs too much to hold, must cost at most {MAX_NANO_USD} nano-dollars")
-    return Estimate(amount, usage.total)
+    return estimate
 
 
 def body_digest(principal: Principal, parts: Sequence[str | int], usage: TokenUsage) -> str:

@@ -11,7 +11,7 @@ from typing import Final
 from farthing_accounting.domain.pricing import Quote
 from farthing_accounting.domain.principal import Principal
 from farthing_accounting.domain.vocabulary import CacheLevel, FinishReason, Task, Tier
-from farthing_kit.money import UnitPrices
+from farthing_kit.money import HitPrice, UnitPrices
 from farthing_kit.usage import TokenUsage
 
 MAX_ID_CHARS: Final = 128
@@ -33,7 +33,8 @@ class SupersededCall:
 @dataclass(frozen=True, slots=True)
 class UsageEvent:
     """One call of a model, booked under its id. A cached answer used no tokens; what it spared is
-    `counterfactual_usage`. The request of the caller is this call's, or the one that it supersedes."""
+    `counterfactual_usage`, and what it costs, if anything, a share of that. The request of the caller is this call's,
+    or the one that it supersedes."""
 
     request_id: str
     principal: Principal
@@ -50,6 +51,7 @@ class UsageEvent:
     finish_reason: FinishReason = FinishReason.UNSPECIFIED
     tags: dict[str, str] = field(default_factory=dict)
     superseded: SupersededCall | None = None
+    hit_price: HitPrice | None = None
 
     def digest(self) -> bytes:
         """The same for the same event however it was serialised: tells two bodies under one request id apart."""
@@ -64,8 +66,11 @@ class UsageEvent:
             _quoted(self.quote),
             sorted(self.tags.items()),
         )
-        if self.superseded is not None:  # last and only then: events of older releases keep their digest
+        # Last, and only where they are set: events of older releases keep their digest.
+        if self.superseded is not None:
             body += ((self.superseded.request_id, _buckets(self.superseded.counterfactual_usage)),)
+        if self.hit_price is not None:
+            body += (("hit", self.hit_price.policy_version, self.hit_price.share),)
         return hashlib.sha256(json.dumps(body, separators=(",", ":")).encode()).digest()
 
 

@@ -46,6 +46,7 @@ class AdmissionHandler(AdmissionServiceServicer):
             fields.text("model", request.model, most=MAX_MODEL_CHARS),
             usage_from_message(request.estimate, "estimate"),
             fields.duration("time_to_live", request.time_to_live, least=MIN_TIME_TO_LIVE, most=MAX_TIME_TO_LIVE),
+            policies.hit_price_from("hit_price", request.hit_price) if request.HasField("hit_price") else None,
         )
         return ReserveResponse(reservation=messages.reservation(held), quote=messages.quote(quote))
 

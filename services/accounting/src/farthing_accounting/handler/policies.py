@@ -26,7 +26,7 @@ from farthing_accounting.domain.policy import (
 from farthing_accounting.domain.pricing import MAX_MODEL_CHARS
 from farthing_accounting.domain.vocabulary import CacheScope, OutageMode, Task, Tier
 from farthing_accounting.handler import fields
-from farthing_kit.money import NanoUsd
+from farthing_kit.money import WHOLE, HitPrice, Millionths, NanoUsd, millionths
 from farthing_kit.wire import money_to_message
 
 
@@ -44,7 +44,7 @@ def policy(value: Policy) -> pb.Policy:
         semantic_cache=pb.SemanticCachePolicy(
             max_error_share=value.semantic_cache.max_error_share,
             scope=int(value.semantic_cache.scope),  # type: ignore[arg-type]
-            hit_price_share=value.semantic_cache.hit_price_share,
+            hit_price_share=value.semantic_cache.hit_price_share / WHOLE,
         ),
     )
 
@@ -156,11 +156,20 @@ def _semantic_cache_from(field: str, message: pb.SemanticCachePolicy) -> Semanti
     )
 
 
-def _hit_price_share(field: str, value: float) -> float:
-    """Refused rather than ignored: no ledger entry charges a hit yet."""
-    if value != 0.0:
-        raise InvalidArgument.field(field, f"is {value:g}, must be 0: hits cannot be charged yet")
-    return value
+def _hit_price_share(field: str, value: float) -> Millionths:
+    """Refused rather than rounded: it is what hits are charged by."""
+    try:
+        return millionths(value)
+    except ValueError as error:
+        raise InvalidArgument.field(field, f"is {value!r}, {error}") from None
+
+
+def hit_price_from(field: str, message: pb.HitPrice) -> HitPrice:
+    """What an answer from a cache is to be charged."""
+    try:
+        return HitPrice(message.policy_version, Millionths(message.share_millionths))
+    except ValueError as error:
+        raise InvalidArgument.field(field, f"is wrong: {error}") from None
 
 
 def _cache_scope(field: str, value: int) -> CacheScope:

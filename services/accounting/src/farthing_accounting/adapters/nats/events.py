@@ -10,6 +10,7 @@ from typing import Final, TypeVar
 from google.protobuf.message import DecodeError
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from farthing.accounting.v1.policy_pb2 import HitPrice as HitPriceMessage
 from farthing.accounting.v1.usage_event_pb2 import SupersededCall as SupersededMessage
 from farthing.accounting.v1.usage_event_pb2 import UsageEvent as EventMessage
 from farthing.type.v1.principal_pb2 import Principal as PrincipalMessage
@@ -28,6 +29,7 @@ from farthing_accounting.domain.usage import (
 )
 from farthing_accounting.domain.vocabulary import CacheLevel, FinishReason, Task, Tier
 from farthing_kit.errors import InvalidArgument
+from farthing_kit.money import HitPrice, Millionths
 from farthing_kit.usage import TokenUsage
 from farthing_kit.wire import prices_from_message, usage_from_message
 
@@ -61,6 +63,7 @@ def event_from(data: bytes) -> UsageEvent:
         finish_reason=_enum("finish_reason", FinishReason, message.finish_reason),
         tags=_tags(message.tags),
         superseded=_superseded(message.superseded) if message.HasField("superseded") else None,
+        hit_price=_hit_price(message.hit_price) if message.HasField("hit_price") else None,
     )
 
 
@@ -69,6 +72,13 @@ def _superseded(message: SupersededMessage) -> SupersededCall:
         _text("superseded.request_id", message.request_id, MAX_ID_CHARS, least=1),
         _usage("superseded.counterfactual_usage", message.counterfactual_usage),
     )
+
+
+def _hit_price(message: HitPriceMessage) -> HitPrice:
+    try:
+        return HitPrice(message.policy_version, Millionths(message.share_millionths))
+    except ValueError as error:
+        raise Unreadable(f"hit_price is wrong: {error}") from None
 
 
 def _text(field: str, value: str, most: int, *, least: int = 0) -> str:

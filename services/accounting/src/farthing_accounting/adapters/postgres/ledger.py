@@ -28,7 +28,7 @@ _COLUMNS: Final = (
     "cache_level", "tier", "task", "pool", "quantization", "finish_reason", "tags", "model", "price_version",
     "fresh_input", "cache_read", "cache_write", "output", "reasoning", "prices", "cost",
     "counterfactual_model", "counterfactual_tokens", "counterfactual_prices", "counterfactual_cost",
-    "superseded_request_id", "superseded_tokens",
+    "superseded_request_id", "superseded_tokens", "policy_version", "hit_price_share",
 )  # fmt: skip
 _COPY: Final = f"COPY usage_events ({', '.join(_COLUMNS)}) FROM STDIN".encode()
 _TYPES: Final = (
@@ -36,7 +36,7 @@ _TYPES: Final = (
     "int2", "int2", "int2", "text", "text", "int2", "jsonb", "text", "int8",
     "int8", "int8", "int8", "int8", "int8", "int8[]", "int8",
     "text", "int8[]", "int8[]", "int8",
-    "text", "int8[]",
+    "text", "int8[]", "int8", "int4",
 )  # fmt: skip
 _SPENT: Final = """
 WITH position AS (SELECT coalesce(max(transaction_id), 0) AS id FROM transactions)
@@ -202,6 +202,7 @@ def _row(booking: Booking, transaction_id: int) -> tuple[Any, ...]:
         booking.counterfactual_cost,
         event.superseded.request_id if event.superseded else "",
         _buckets(event.superseded.counterfactual_usage if event.superseded else TokenUsage()),
+        *((event.hit_price.policy_version, event.hit_price.share) if event.hit_price else (None, None)),
     )
 
 

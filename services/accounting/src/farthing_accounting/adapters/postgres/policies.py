@@ -22,7 +22,7 @@ from farthing_accounting.domain.policy import (
 )
 from farthing_accounting.domain.vocabulary import CacheScope, OutageMode, Task, Tier
 from farthing_accounting.ports import WriteOnce
-from farthing_kit.money import NanoUsd
+from farthing_kit.money import WHOLE, Millionths, NanoUsd
 
 _LOCK: Final = 7_201_003
 _COLUMNS: Final = (
@@ -92,7 +92,7 @@ def of_row(row: Sequence[Any]) -> Policy:
         semantic_cache=SemanticCachePolicy(
             max_error_share=value["max_error_share"],
             scope=CacheScope(value["cache_scope"]),
-            hit_price_share=value["hit_price_share"],
+            hit_price_share=Millionths(round(value["hit_price_share"] * WHOLE)),
         ),
     )
 
@@ -147,5 +147,5 @@ def _values(version: int, policy: Policy) -> tuple[Any, ...]:
         routing.shadow_share,
         semantic.max_error_share,
         semantic.scope,
-        semantic.hit_price_share,
+        semantic.hit_price_share / WHOLE,
     )

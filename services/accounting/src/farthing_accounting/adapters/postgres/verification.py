@@ -13,8 +13,7 @@ _TOTALS: Final = """
 SELECT (SELECT count(*) FROM transactions),
        (SELECT count(*) FROM usage_events),
        (SELECT coalesce(sum(amount), 0)::bigint FROM entries WHERE account LIKE 'tenant:%'),
-       (SELECT coalesce(sum(cost_of(ARRAY[fresh_input, cache_read, cache_write, output, reasoning], prices)), 0)::bigint
-          FROM usage_events)
+       (SELECT coalesce(sum(cost_of(u)), 0)::bigint FROM usage_events u)
 """
 # Each gives one sentence for each row that does not add up.
 _CHECKS: Final = (
@@ -43,9 +42,9 @@ _CHECKS: Final = (
     # The formula.
     """
     SELECT format('usage event %s was booked at %s nano-dollars, its tokens and prices give %s',
-                  request_id, cost, cost_of(ARRAY[fresh_input, cache_read, cache_write, output, reasoning], prices))
-      FROM usage_events
-     WHERE cost <> cost_of(ARRAY[fresh_input, cache_read, cache_write, output, reasoning], prices)
+                  u.request_id, u.cost, cost_of(u))
+      FROM usage_events u
+     WHERE u.cost <> cost_of(u)
     """,
     """
     SELECT format('usage event %s has a counterfactual cost of %s nano-dollars, its tokens and prices give %s',
@@ -97,6 +96,14 @@ _CHECKS: Final = (
              SELECT ARRAY[p.fresh_input, p.cache_read, p.cache_write, p.output, p.reasoning] FROM price_versions p
               WHERE p.model = wanted.model AND p.price_version <= u.price_version
               ORDER BY p.price_version DESC LIMIT 1)
+    """,
+    # The price of a hit is that of the version of the policy that the event names; without one, hits cost nothing.
+    """
+    SELECT format('usage event %s was charged %s millionths for a hit, version %s of the policy of %s has %s',
+                  u.request_id, u.hit_price_share, u.policy_version, u.org, wanted.share)
+      FROM usage_events u LEFT JOIN policies p ON p.org = u.org AND p.version = u.policy_version,
+           LATERAL (SELECT coalesce(round(p.hit_price_share * 1000000), 0) AS share) AS wanted
+     WHERE u.hit_price_share <> wanted.share OR (u.hit_price_share IS NOT NULL AND u.cache_level NOT IN (2, 3, 4))
     """,
     """
     SELECT format('usage event %s names no prices, but used %s tokens', request_id, tokens)

@@ -92,6 +92,7 @@ class RedisReservations:
             "digest": hold.digest,
             "amount": hold.estimate.amount,
             "tokens": hold.estimate.tokens,
+            "places": hold.places,
             "ttl_ms": _ms(hold.time_to_live),
             "scopes": [scope.label for scope in scopes_of(hold.principal)],
             "model": hold.model,

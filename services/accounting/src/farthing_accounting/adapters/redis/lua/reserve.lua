@@ -21,14 +21,14 @@ if state then
   return held_reply(reaped, money_left(left, 0))
 end
 
-local refused = refusal(left, ask.amount, ask.tokens, 1)
+local refused = refusal(left, ask.amount, ask.tokens, ask.places)
 if refused then
   return {'refused', reaped, refused[1], refused[2], refused[3]}
 end
 
 local expires = now + ask.ttl_ms
-hold(ask.scopes, ask.amount, ask.tokens, 1)
-redis.call('HSET', KEYS[4], 'st', 'open', 'd', ask.digest, 'm', int(ask.amount), 't', int(ask.tokens),
+hold(ask.scopes, ask.amount, ask.tokens, ask.places)
+redis.call('HSET', KEYS[4], 'st', 'open', 'd', ask.digest, 'm', int(ask.amount), 't', int(ask.tokens), 'n', int(ask.places),
   'exp', int(expires), 'sc', cjson.encode(ask.scopes), 'mo', ask.model, 'pv', int(ask.price_version))
 -- Longer than `held` is kept: as long as the sum is there, so is what has to be taken off it.
 redis.call('PEXPIRE', KEYS[4], int(ask.ttl_ms + 2 * ask.held_keep_ms))

@@ -5,8 +5,8 @@
 --                  lim = newest announced version of the limits
 --   KEYS[2] held   hash: <scope>|m, <scope>|t, <scope>|n = money, tokens and requests held by open reservations
 --   KEYS[3] open   sorted set: id of each open reservation, by the millisecond in which it expires
---   KEYS[4] the record of the reservation at hand, a hash: st = state, d = digest of its body, m, t, exp, sc = its scopes,
---                  mo = model, pv = price version, x:<key> = digest of an extension
+--   KEYS[4] the record of the reservation at hand, a hash: st = state, d = digest of its body, m, t, n (not there: 1), exp,
+--                  sc = its scopes, mo = model, pv = price version, x:<key> = digest of an extension
 --   from KEYS[5] on, counters, hashes: inc = life of the server in which it was loaded, pos = newest transaction that is
 --                  in what was loaded, m, t = money and tokens spent
 -- Records of other reservations of the same organisation (those that expire meanwhile) are reached by ask.record_prefix.
@@ -50,14 +50,15 @@ end
 local function close(id, state)
   local record = ask.record_prefix .. id
   redis.call('ZREM', KEYS[3], id)
-  local kept = redis.call('HMGET', record, 'm', 't', 'sc')
+  local kept = redis.call('HMGET', record, 'm', 't', 'sc', 'n')
   if not kept[1] then
     return
   end
   for _, scope in ipairs(cjson.decode(kept[3])) do
-    redis.call('HINCRBY', KEYS[2], scope .. '|m', int(0 - kept[1]))
-    redis.call('HINCRBY', KEYS[2], scope .. '|t', int(0 - kept[2]))
-    if redis.call('HINCRBY', KEYS[2], scope .. '|n', -1) <= 0 then
+    local money = redis.call('HINCRBY', KEYS[2], scope .. '|m', int(0 - kept[1]))
+    local tokens = redis.call('HINCRBY', KEYS[2], scope .. '|t', int(0 - kept[2]))
+    local places = redis.call('HINCRBY', KEYS[2], scope .. '|n', int(0 - (kept[4] or '1')))
+    if money <= 0 and tokens <= 0 and places <= 0 then
       redis.call('HDEL', KEYS[2], scope .. '|m', scope .. '|t', scope .. '|n')
     end
   end
@@ -114,13 +115,14 @@ local function left_of_limits(life)
   return left, missing
 end
 
--- The first limit without room for amount, tokens and places: its number, what it counts, and what is left of it.
+-- The first limit without room for amount, tokens and places: its number, what it counts, and what is left of it. Who wants
+-- no tokens or no places is not refused for them, whatever is left.
 local function refusal(left, amount, tokens, places)
   for i, room in ipairs(left) do
     if room.m and amount > room.m then
       return {i, 'money', int(room.m)}
     end
-    if room.t and tokens > room.t then
+    if room.t and tokens > 0 and tokens > room.t then
       return {i, 'tokens', int(room.t)}
     end
     if room.n and places > 0 and places > room.n then
