@@ -1,7 +1,5 @@
 """The pure rules of the cache: admission, refresh, flights, partitions, worth, receipts, shared evidence, analysis."""
 
-from collections.abc import Callable
-from dataclasses import replace
 from datetime import timedelta
 
 import numpy as np
@@ -9,20 +7,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from farthing_cache.adapters.vectors import Vectors
 from farthing_cache.domain.admission import Verdict, admit
 from farthing_cache.domain.analysis import Question, advise, analyze
 from farthing_cache.domain.answer import Epoch
+from farthing_cache.domain.block import COMPARED, ROOM
 from farthing_cache.domain.bound import Action, Guard, Promise
+from farthing_cache.domain.codes import FIRST_WORDS, WORDS, codes, most_apart
 from farthing_cache.domain.flight import continuation
 from farthing_cache.domain.hitlog import VETOES, Event, Outcome, Record, pack, unpack
-from farthing_cache.domain.neighbours import Row, cosine, narrow
+from farthing_cache.domain.neighbours import cosine, narrow
 from farthing_cache.domain.partition import Partition
 from farthing_cache.domain.receipt import Receipt, read, write
 from farthing_cache.domain.refresh import EarlyRefresh
 from farthing_cache.domain.shared_guard import merged
 from farthing_cache.domain.worth import value_per_byte
-from services.cache.tests.evidence import DIMENSION, at_cosine, unit
+from services.cache.tests.evidence import DIMENSION, at_cosine, rows, rows_of, unit
 
 EPOCH = Epoch(1)
 FOREVER = 10**15
@@ -86,60 +85,115 @@ def test_a_follower_is_sent_exactly_what_is_missing_or_nothing(before: bytes, no
         assert more is None
 
 
-def rows(count: int, ends_ms: int = FOREVER, worth: Callable[[int], float] = float, tier: int = 1) -> list[Row]:
-    return [
-        Row(number.to_bytes(16, "big"), narrow(unit(number)).tobytes(), ends_ms, worth(number), tier)
-        for number in range(count)
-    ]
+def partition(limit_bytes: int = 100_000_000) -> Partition:
+    return Partition(EPOCH, limit_bytes)
 
 
-def partition(limit: int = 10_000, graph_from: int = 10_000) -> Partition:
-    return Partition(EPOCH, lambda dimension: Vectors(dimension, graph_from), limit)
+def name(number: int) -> bytes:
+    return number.to_bytes(16, "big")
 
 
-@pytest.mark.parametrize("graph_from", [10_000, 100])
-def test_the_nearest_row_is_found_among_few_and_among_many(graph_from: int) -> None:
-    made = partition(graph_from=graph_from)
-    made.add(rows(300), now_ms=0)
-    for number in range(0, 300, 10):
-        asked = at_cosine(unit(number), 0.95, number + 1000)
-        assert made.near(narrow(asked), 5, 0.9, 0, now_ms=0) == [number.to_bytes(16, "big")]
+def test_the_nearest_row_is_found_among_few_and_among_many() -> None:
+    made = partition()
+    for count in range(0, 300, 50):
+        made.add(rows(range(count, count + 50)), now_ms=0)
+        for number in range(0, count + 50, 10):
+            asked = at_cosine(unit(number), 0.95, number + 1000)
+            assert made.near(narrow(asked), 5, 0.9, 0, now_ms=0) == [name(number)]
 
 
-@pytest.mark.parametrize("graph_from", [10_000, 4])
-def test_a_row_that_ended_or_is_of_too_small_a_tier_is_not_found(graph_from: int) -> None:
-    made = partition(graph_from=graph_from)
-    made.add(rows(8, ends_ms=100), now_ms=0)
+def test_the_nearest_rows_come_first_and_none_is_below_the_floor() -> None:
+    made, asked = partition(), unit(1)
+    shares = [0.72, 0.95, 0.6, 0.8, 0.9, 0.69, 0.99, 0.75]
+    made.add(rows(range(500)), now_ms=0)
+    made.add(rows_of([at_cosine(asked, share, 700 + at) for at, share in enumerate(shares)], first=1000), now_ms=0)
+    found = made.near(narrow(asked), 6, 0.7, 0, now_ms=0)
+    assert found == [name(1), *(name(1000 + shares.index(share)) for share in (0.99, 0.95, 0.9, 0.8, 0.75))]
+
+
+def test_codes_lose_next_to_nothing_at_the_floor() -> None:
+    near = [(unit(number), at_cosine(unit(number), 0.7, number + 5000)) for number in range(2_000)]
+    one, other = (codes(np.stack([narrow(pair[side]) for pair in near])) for side in (0, 1))
+    for words in (FIRST_WORDS, WORDS):
+        apart = np.bitwise_count(one[:, :words] ^ other[:, :words]).sum(axis=1)
+        assert np.mean(apart > most_apart(words, 0.69)) < 0.005
+
+
+def test_where_all_rows_are_alike_as_many_as_wanted_are_found() -> None:
+    made, asked = partition(), unit(1)
+    made.add(rows_of([at_cosine(asked, 0.9, 10 + number) for number in range(3 * COMPARED)]), now_ms=0)
+    made.add(rows_of([at_cosine(asked, 0.99, 9999)], first=9999), now_ms=0)
+    found = made.near(narrow(asked), 5, 0.7, 0, now_ms=0)
+    assert found[0] == name(9999)
+    assert len(set(found)) == 5
+
+
+def test_a_row_that_ended_or_is_of_too_small_a_tier_is_not_found() -> None:
+    made = partition()
+    made.add(rows(range(8), ends_ms=100), now_ms=0)
     asked = narrow(unit(3))
     assert made.near(asked, 1, 0.9, 1, now_ms=99)
     assert made.near(asked, 1, 0.9, 2, now_ms=99) == []
     assert made.near(asked, 1, 0.9, 1, now_ms=100) == []
+
+
+def test_rows_that_ended_give_their_memory_back() -> None:
+    made = partition()
+    for moment in range(200):
+        made.add(rows(range(moment * 100, moment * 100 + 100), ends_ms=moment + 5), now_ms=moment)
+    assert len(made) <= 1_000
+    assert made.size_bytes < 2_000 * 500
+    assert made.near(narrow(unit(199 * 100)), 1, 0.9, 0, now_ms=199) == [name(199 * 100)]
+
+
+def test_a_dropped_row_is_not_found() -> None:
+    made = partition()
+    made.add(rows(range(8)), now_ms=0)
+    made.drop([name(3), name(3), name(77)])
     assert len(made) == 7
+    assert made.near(narrow(unit(3)), 1, 0.9, 0, 0) == []
 
 
-@pytest.mark.parametrize("graph_from", [10_000, 4])
-def test_a_newer_row_replaces_an_older_one(graph_from: int) -> None:
-    made = partition(graph_from=graph_from)
-    made.add(rows(8), now_ms=0)
-    moved = replace(rows(1)[0], vector=narrow(unit(77)).tobytes())
-    made.add([moved], now_ms=0)
+def test_of_an_entry_that_was_kept_again_the_row_that_ends_last_is_left() -> None:
+    made = partition()
+    made.add(rows(range(8), ends_ms=100), now_ms=0)
+    made.add(rows([3], ends_ms=200), now_ms=0)
+    assert made.near(narrow(unit(3)), 5, 0.9, 0, 0) == [name(3)]
     assert len(made) == 8
-    assert made.near(narrow(unit(77)), 1, 0.9, 0, 0) == [moved.id]
-    assert made.near(narrow(unit(0)), 1, 0.9, 0, 0) == []
+    assert made.near(narrow(unit(3)), 5, 0.9, 0, 150) == [name(3)]
 
 
 def test_of_too_many_rows_those_of_least_worth_go() -> None:
-    made = partition(limit=50)
-    made.add(rows(60), now_ms=0)
-    assert len(made) <= 50
+    made = partition(limit_bytes=32_000)
+    made.add(rows(range(60)), now_ms=0)
+    assert 40 < len(made) < 60
     assert made.near(narrow(unit(59)), 1, 0.9, 0, 0)
     assert not made.near(narrow(unit(0)), 1, 0.9, 0, 0)
 
 
+def test_a_partition_keeps_within_its_limit_whatever_comes() -> None:
+    made, rows_bytes = partition(limit_bytes=500_000), 200 * 500
+    for start in range(0, 20_000, 200):
+        made.add(rows(range(start, start + 200), worth=1.0), now_ms=0)
+        assert made.size_bytes < 500_000 + rows_bytes
+    assert made.near(narrow(unit(19_999)), 1, 0.9, 0, 0) == [name(19_999)]
+
+
 def test_vectors_of_another_dimension_are_not_compared() -> None:
     made = partition()
-    made.add(rows(3), now_ms=0)
+    made.add(rows(range(3)), now_ms=0)
     assert made.near(np.ones(16, np.int8), 1, 0.0, 0, 0) == []
+    made.add(rows_of([np.ones(16, np.float32)], first=9), now_ms=0)
+    assert len(made) == 3
+
+
+def test_blocks_are_filled_one_after_the_other() -> None:
+    made, found = partition(10**9), rows(range(1_000))
+    for start in range(0, ROOM + 5_000, 1_000):
+        found.ids[:, 0] = start
+        made.add(found, now_ms=0)
+    assert len(made) == -(-(ROOM + 5_000) // 1_000) * 1_000
+    assert len(made.near(narrow(unit(7)), 100, 0.9, 0, 0)) == -(-(ROOM + 5_000) // 1_000)
 
 
 @given(seed=st.integers(0, 1000), share=st.floats(0.5, 0.999))

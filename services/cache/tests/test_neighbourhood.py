@@ -2,23 +2,23 @@
 
 import asyncio
 from collections.abc import Sequence
-from functools import partial
 
-from farthing_cache.adapters.vectors import Vectors
+import pytest
+
 from farthing_cache.app.evidence import Evidence
-from farthing_cache.app.neighbourhood import INLINE_ROWS, Neighbourhood
+from farthing_cache.app.neighbourhood import INLINE_ROWS, STEP_ROWS, Neighbourhood
 from farthing_cache.domain.answer import CacheKey, Epoch, Org
 from farthing_cache.domain.bound import Promise
 from farthing_cache.domain.errors import redis_unavailable
-from farthing_cache.domain.neighbours import Candidate, News, Place, Row, narrow
+from farthing_cache.domain.neighbours import Candidate, News, Place, narrow
+from farthing_kit.errors import StoreUnavailable
 from farthing_kit.testing.clock import VirtualClock
 from farthing_kit.testing.waiting import until
-from services.cache.tests.evidence import unit
+from services.cache.tests.evidence import rows, unit
 from services.cache.tests.fakes import MemoryEvidence
 
 ACME = Org("acme")
 PLACES = [Place(CacheKey(bytes([number]) * 32, b""), b"e" * 32) for number in range(4)]
-FOREVER = 10**15
 
 
 class Logs:
@@ -26,33 +26,35 @@ class Logs:
 
     def __init__(self) -> None:
         self.epoch = Epoch(1)
-        self.rows: dict[Place, list[Row]] = {}
+        self.counts: dict[Place, int] = {}
         self.started_ms = 1_000
+        self.away = False
 
     def add(self, place: Place, count: int) -> None:
-        rows = self.rows.setdefault(place, [])
-        for number in range(len(rows), len(rows) + count):
-            rows.append(Row(number.to_bytes(16, "big"), narrow(unit(number)).tobytes(), FOREVER, float(number), 1))
+        self.counts[place] = self.counts.get(place, 0) + count
 
     def lose(self, place: Place) -> None:
         """As if Redis had come back empty, with a clock that is behind."""
-        self.rows.pop(place)
+        self.counts.pop(place)
         self.started_ms -= 500
 
     async def news(self, org: Org, place: Place, after: str, limit: int) -> News:
-        rows = self.rows.get(place, [])
+        if self.away:
+            raise redis_unavailable(1.0)
+        count = self.counts.get(place, 0)
         done = int(after.split("-")[1]) + 1 if "-" in after and int(after.split("-")[0]) <= self.started_ms else 0
-        told = rows[done : done + limit]
-        last = f"{self.started_ms}-{len(rows) - 1}" if rows else ""
-        read_to = f"{self.started_ms}-{done + len(told) - 1}" if told else after
-        return News(self.epoch, 0, last, read_to, told)
+        end = min(count, done + limit)
+        last = f"{self.started_ms}-{count - 1}" if count else ""
+        read_to = f"{self.started_ms}-{end - 1}" if end > done else after
+        await asyncio.sleep(0)
+        return News(self.epoch, 0, last, read_to, rows(range(done, end)) if end > done else None)
 
     async def candidates(self, org: Org, place: Place, epoch: Epoch, ids: Sequence[bytes]) -> list[Candidate | None]:
         return [None for _ in ids]
 
 
 def neighbourhood(logs: Logs, budget_bytes: int = 10**9) -> Neighbourhood:
-    return Neighbourhood(logs, partial(Vectors, graph_from=100_000), budget_bytes=budget_bytes)
+    return Neighbourhood(logs, budget_bytes=budget_bytes)
 
 
 async def ids(near: Neighbourhood, number: int, place: Place = PLACES[0]) -> list[int]:
@@ -82,13 +84,61 @@ async def test_what_is_too_much_for_a_look_up_is_read_in_the_background() -> Non
     background.cancel()
 
 
+async def test_while_a_partition_is_read_what_has_been_read_is_found() -> None:
+    logs = Logs()
+    near = neighbourhood(logs)
+    logs.add(PLACES[0], 20 * STEP_ROWS)
+    logs.add(PLACES[1], 3)
+    assert await ids(near, 7) == [7]
+    background = asyncio.create_task(near.catch_up())
+    seen = []
+    while near.vectors < 20 * STEP_ROWS:
+        assert await ids(near, 7) == [7]
+        assert await ids(near, 2, PLACES[1]) == [2]
+        seen.append(near.vectors)
+    assert len(seen) > 10
+    assert await ids(near, 20 * STEP_ROWS - 1) == [20 * STEP_ROWS - 1]
+    background.cancel()
+
+
+async def test_what_is_read_in_the_background_ends_with_the_store_and_goes_on_with_the_next_look_up() -> None:
+    logs = Logs()
+    near = neighbourhood(logs)
+    logs.add(PLACES[0], 20 * STEP_ROWS)
+    await ids(near, 0)
+    background = asyncio.create_task(near.catch_up())
+    await until(lambda: near.vectors > 3 * STEP_ROWS)
+    logs.away = True
+    with pytest.raises(StoreUnavailable):
+        await ids(near, 0)
+    read = near.vectors
+    logs.away = False
+    assert await ids(near, 0) == [0]
+    await until(lambda: near.vectors == 20 * STEP_ROWS)
+    assert read < near.vectors
+    background.cancel()
+
+
+async def test_two_partitions_that_do_not_fit_together_are_not_read_in_turn_for_ever() -> None:
+    logs = Logs()
+    for place in PLACES[:2]:
+        logs.add(place, 4 * STEP_ROWS)
+    near = neighbourhood(logs, budget_bytes=6 * STEP_ROWS * 500)
+    for place in PLACES[:2]:
+        await ids(near, 0, place)
+    background = asyncio.create_task(near.catch_up())
+    await until(lambda: near.vectors == 4 * STEP_ROWS and near.partitions == 1)
+    assert near.size_bytes <= 6 * STEP_ROWS * 500
+    background.cancel()
+
+
 async def test_another_epoch_begins_with_nothing() -> None:
     logs = Logs()
     near = neighbourhood(logs)
     logs.add(PLACES[0], 3)
     assert await ids(near, 1) == [1]
     logs.epoch = Epoch(2)
-    logs.rows.clear()
+    logs.counts.clear()
     assert await ids(near, 1) == []
     assert near.vectors == 0
 

@@ -52,7 +52,6 @@ class CacheSettings(ServiceSettings):
     vector_memory_bytes: int = setting(
         256 * 1024 * 1024, doc="memory for vectors of hot partitions; the least valuable go", min=1024
     )
-    graph_from: int = setting(8192, doc="vectors of a partition from which a graph is searched instead of all", min=1)
     similarity_floor: float = setting(
         0.7, doc="cosine below which no request is a candidate; no caller can lower it", min=0.0, max=1.0
     )

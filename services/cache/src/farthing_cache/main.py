@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 import sys
 from dataclasses import dataclass
-from functools import partial
 
 from farthing.cache.v1.cache_service_pb2_grpc import add_CacheServiceServicer_to_server
 from farthing_cache.adapters.announcer import NatsAnnouncer
@@ -20,7 +19,6 @@ from farthing_cache.adapters.redis.evidence import RedisEvidence
 from farthing_cache.adapters.redis.flights import RedisFlights
 from farthing_cache.adapters.redis.hitlog import RedisLog
 from farthing_cache.adapters.redis.neighbours import RedisNeighbours
-from farthing_cache.adapters.vectors import Vectors
 from farthing_cache.adapters.watch import watch
 from farthing_cache.app.analysis import Analyst
 from farthing_cache.app.answers import AnswerCache
@@ -61,11 +59,8 @@ async def build(process: Process[CacheSettings]) -> None:
     stores = await _stores(process)
     client = await process.enter(nats.connect(settings.nats_url, name="cache", telemetry=process.telemetry))
     answers = _answers(process, stores, NatsAnnouncer(client))
-    neighbourhood = Neighbourhood(
-        RedisNeighbours(stores.client, stores.names),
-        partial(Vectors, graph_from=settings.graph_from),
-        budget_bytes=settings.vector_memory_bytes,
-    )
+    neighbours = RedisNeighbours(stores.client, stores.names)
+    neighbourhood = Neighbourhood(neighbours, budget_bytes=settings.vector_memory_bytes)
     await hear(client, process.telemetry, neighbourhood.forget)
     handler = CacheHandler(
         answers=answers,

@@ -4,25 +4,22 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 
 from farthing_cache.domain.answer import Epoch, Org
 from farthing_cache.domain.neighbours import Int8s, News, Place
-from farthing_cache.domain.partition import Index, Partition
+from farthing_cache.domain.partition import Partition
 from farthing_cache.ports import NeighbourStore
 from farthing_kit.errors import StoreUnavailable
 
 Address = tuple[Org, Place]
 # Rows that one look-up reads along before it is answered; what is beyond is read in the background.
 INLINE_ROWS: Final = 256
-# Rows of one step in the background.
-STEP_ROWS: Final = 2_048
-# Insertions into a graph that the event loop is kept for; more go to a thread.
-INLINE_INSERTIONS: Final = 8
-# What a row takes at most, graph and tables included.
-FULL_ROW_BYTES: Final = 900
+# Rows of one step in the background: some milliseconds of Redis, and of the event loop, which look-ups share.
+STEP_ROWS: Final = 512
+# What an empty partition counts as, where partitions are compared by what they earn per byte.
+LEAST_BYTES: Final = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,17 +34,16 @@ class Near:
 class _Held:
     partition: Partition
     size_bytes: int = 0
-    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
 class Neighbourhood:
     """Partitions by address, within a budget of memory. Every look-up first asks the store what is new, in one step:
-    so every replica sees what any of them kept before. Of partitions beyond the budget, those go that earn the least
-    per byte; they are read again when they are wanted."""
+    so every replica sees what any of them kept before. A log that is long is read in the background, in steps of
+    milliseconds; meanwhile look-ups see what has been read. Of partitions beyond the budget, those go that earn the
+    least per byte; they are read again when they are wanted."""
 
-    def __init__(self, store: NeighbourStore, index: Callable[[int], Index], *, budget_bytes: int) -> None:
+    def __init__(self, store: NeighbourStore, *, budget_bytes: int) -> None:
         self._store = store
-        self._index = index
         self._budget = budget_bytes
         self._held: OrderedDict[Address, _Held] = OrderedDict()
         self._behind: asyncio.Queue[Address] = asyncio.Queue()
@@ -65,14 +61,12 @@ class Neighbourhood:
         return sum(len(held.partition) for held in self._held.values())
 
     async def near(self, org: Org, place: Place, vector: Int8s, count: int, floor: float, min_tier: int) -> Near:
-        """The nearest entries at or above a cosine. While a partition takes in many rows at once, none."""
+        """The nearest entries at or above a cosine, among those that have been read."""
         address = (org, place)
-        held, news = await self._read(address, INLINE_ROWS)
+        held, news = await self._read(address, 0 if address in self._queued else INLINE_ROWS)
         if not news.complete and address not in self._queued:
             self._queued.add(address)
             self._behind.put_nowait(address)
-        if held.lock.locked():
-            return Near(news.epoch, [])
         return Near(news.epoch, held.partition.near(vector, count, floor, min_tier, news.now_ms))
 
     def earned(self, org: Org, place: Place, nano_usd: int) -> None:
@@ -82,10 +76,8 @@ class Neighbourhood:
 
     def gone(self, org: Org, place: Place, ids: list[bytes]) -> None:
         """Entries that the store does not have any more."""
-        held = self._held.get((org, place))
-        if held is not None and not held.lock.locked():
+        if (held := self._held.get((org, place))) is not None:
             held.partition.drop(ids)
-            self._resize((org, place), held)
 
     def forget(self, org: Org) -> None:
         """Give the memory of an organisation back. What is looked up afterwards is right without this too."""
@@ -93,25 +85,31 @@ class Neighbourhood:
             self._evict(address)
 
     async def catch_up(self) -> None:
-        """Read what look-ups found too much to read; runs until cancelled."""
+        """Read what look-ups found too much to read, a step of each partition in turn; runs until cancelled."""
         while True:
             address = await self._behind.get()
-            try:
-                complete = False
-                while not complete:
-                    complete = (await self._read(address, STEP_ROWS))[1].complete
-            except StoreUnavailable:
-                pass  # the next look-up of the partition asks again
-            finally:
+            if await self._caught_up(address):
                 self._queued.discard(address)
+            else:
+                self._behind.put_nowait(address)
+
+    async def _caught_up(self, address: Address) -> bool:
+        """Take one step; whether there is nothing more to read, or nobody to read it for: the next look-up asks
+        again for what was evicted, or while the store is away."""
+        if address not in self._held:
+            return True
+        try:
+            return (await self._read(address, STEP_ROWS))[1].complete
+        except StoreUnavailable:
+            return True
 
     async def _read(self, address: Address, limit: int) -> tuple[_Held, News]:
         held = self._held.get(address)
         after = held.partition.read_to if held else "0"
         news = await self._store.news(*address, after, limit)
         held = self._aligned(address, news, after)
-        if news.rows or news.read_to != after:
-            await self._take(address, held, news, after)
+        if news.read_to != after and held.partition.read_to == after:  # else another call has read it meanwhile
+            self._take(address, held, news)
         return held, news
 
     def _aligned(self, address: Address, news: News, after: str) -> _Held:
@@ -119,30 +117,17 @@ class Neighbourhood:
         lost = held is not None and held.partition.read_to == after and _before(news.last, after)
         if held is None or held.partition.epoch != news.epoch or lost:
             self._evict(address)
-            limit = max(1, self._budget // FULL_ROW_BYTES)
-            held = self._held[address] = _Held(Partition(news.epoch, self._index, limit))
+            held = self._held[address] = _Held(Partition(news.epoch, self._budget))
         self._held.move_to_end(address)
         return held
 
-    async def _take(self, address: Address, held: _Held, news: News, after: str) -> None:
-        if held.lock.locked() and len(news.rows) <= INLINE_ROWS:
-            return  # a bulk is being taken in: these rows are read again after it
-        async with held.lock:
-            if held.partition.read_to != after:
-                return  # somebody else has read them meanwhile
-            if held.partition.insertions(len(news.rows)) > INLINE_INSERTIONS:
-                await asyncio.to_thread(held.partition.add, news.rows, news.now_ms)
-            else:
-                held.partition.add(news.rows, news.now_ms)
-            held.partition.read_to = news.read_to
-        self._resize(address, held)
+    def _take(self, address: Address, held: _Held, news: News) -> None:
+        if news.rows is not None:
+            held.partition.add(news.rows, news.now_ms)
+        held.partition.read_to = news.read_to
+        self.size_bytes += held.partition.size_bytes - held.size_bytes
+        held.size_bytes = held.partition.size_bytes
         self._fit(address)
-
-    def _resize(self, address: Address, held: _Held) -> None:
-        if self._held.get(address) is held:
-            size = held.partition.size_bytes
-            self.size_bytes += size - held.size_bytes
-            held.size_bytes = size
 
     def _fit(self, present: Address) -> None:
         while self.size_bytes > self._budget and len(self._held) > 1:
@@ -155,7 +140,7 @@ class Neighbourhood:
 
 
 def _value(held: _Held) -> float:
-    return held.partition.earned / (held.size_bytes + FULL_ROW_BYTES)
+    return held.partition.earned / (held.size_bytes + LEAST_BYTES)
 
 
 def _before(last: str, position: str) -> bool:

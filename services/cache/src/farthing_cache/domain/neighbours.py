@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import timedelta
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +15,7 @@ from farthing_cache.domain.answer import CacheKey, Epoch
 Int8s = npt.NDArray[np.int8]
 Floats = npt.NDArray[np.float32]
 
+ID_BYTES: Final = 16
 _LARGEST: Final = 127
 
 
@@ -45,15 +46,59 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
-    """One vector of a partition's log: the entry's id, the vector as int8, when it ends (ms of the store's clock),
-    the value of one hit per byte, and the tier."""
+class Rows:
+    """Vectors of a partition's log, by columns: the ids of their entries (16 bytes, as two numbers), the vectors, when
+    they end (ms of the store's clock), the value of one hit per byte, and the tier."""
 
-    id: bytes
-    vector: bytes
-    ends_ms: int
-    worth: float
-    tier: int
+    ids: npt.NDArray[np.uint64]
+    vectors: Int8s
+    ends_ms: npt.NDArray[np.float64]
+    worth: Floats
+    tiers: Int8s
+
+    def __len__(self) -> int:
+        return len(self.ends_ms)
+
+    @classmethod
+    def empty(cls, count: int, dimension: int) -> Rows:
+        """Room for so many."""
+        return cls(
+            np.empty((count, ID_BYTES // 8), np.uint64),
+            np.empty((count, dimension), np.int8),
+            np.empty(count, np.float64),
+            np.empty(count, np.float32),
+            np.empty(count, np.int8),
+        )
+
+    @staticmethod
+    def bytes_each(dimension: int) -> int:
+        """What a row takes."""
+        return Rows.empty(1, dimension).size_bytes
+
+    @property
+    def size_bytes(self) -> int:
+        """What all take."""
+        return sum(column.nbytes for column in self._columns())
+
+    def at(self, which: slice | npt.NDArray[np.intp] | npt.NDArray[np.bool_]) -> Rows:
+        """Some of them."""
+        return Rows(self.ids[which], self.vectors[which], self.ends_ms[which], self.worth[which], self.tiers[which])
+
+    def put(self, start: int, rows: Rows) -> None:
+        """Write rows over those from a place on."""
+        for column, values in zip(self._columns(), rows._columns(), strict=True):
+            column[start : start + len(rows)] = values
+
+    def id(self, number: int) -> bytes:
+        """The id of one."""
+        return bytes(self.ids[number])
+
+    def of(self, one: bytes) -> npt.NDArray[np.intp]:
+        """Those of an entry."""
+        return np.flatnonzero((self.ids == np.frombuffer(one, np.uint64)).all(axis=1))
+
+    def _columns(self) -> tuple[npt.NDArray[Any], ...]:
+        return self.ids, self.vectors, self.ends_ms, self.worth, self.tiers
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +110,7 @@ class News:
     now_ms: int
     last: str
     read_to: str
-    rows: list[Row] = field(default_factory=list)
+    rows: Rows | None = None
 
     @property
     def complete(self) -> bool:

@@ -2,131 +2,123 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Final, Protocol
+from collections.abc import Iterator, Sequence
+from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 
 from farthing_cache.domain.answer import Epoch
-from farthing_cache.domain.neighbours import Int8s, Row
+from farthing_cache.domain.block import CODE_BYTES, Block, Numbers
+from farthing_cache.domain.codes import Words, codes
+from farthing_cache.domain.neighbours import Floats, Int8s, Rows
 
-# What a row takes beside its vector and the index's graph: its id and figures, and its place in the table of ids.
-ROW_BYTES: Final = 190
 # Share of a full partition that is dropped at once: choosing costs a look at every row.
 _TRIM: Final = 0.1
-_FIRST_ROOM: Final = 64
+# Share of a block below which its rows are moved, so that what is dropped gives memory back.
+_LEFT: Final = 0.75
+
+Hit = tuple[Block, int]
 
 
-class Index(Protocol):
-    """Vectors by number."""
+class Partition:
+    """Rows in blocks. Every step takes milliseconds, however many there are: nothing is built, and at most one block
+    is moved. A row is not found after its end; of rows of one entry, which come of keeping it again, one is left once
+    they are found. Of more rows than `limit_bytes` hold, those of the least worth go."""
 
-    def add(self, numbers: npt.NDArray[np.uint64], vectors: Int8s) -> None:
-        """Add vectors; the numbers are new."""
-        ...
+    def __init__(self, epoch: Epoch, limit_bytes: int) -> None:
+        self.epoch = epoch
+        self.read_to = "0"
+        self.earned = 0.0
+        self._limit_bytes = limit_bytes
+        self._dimension = 0
+        self._blocks: list[Block] = []
+        self._turn = 0
 
-    def remove(self, numbers: npt.NDArray[np.uint64]) -> None:
-        """Remove vectors."""
-        ...
-
-    def insertions(self, count: int) -> int:
-        """How many insertions into a graph adding so many would take: what takes long."""
-        ...
-
-    def search(self, vector: Int8s, count: int) -> list[tuple[int, float]]:
-        """The nearest numbers with their cosines, nearest first. Approximate where that is faster."""
-        ...
+    def __len__(self) -> int:
+        return sum(block.left for block in self._blocks)
 
     @property
     def size_bytes(self) -> int:
         """The memory it takes."""
-        ...
+        return sum(block.size_bytes for block in self._blocks)
 
-
-class Partition:
-    """Rows by id over an index. A row is replaced by a newer one of its id, and not found after its end. Of more rows
-    than `limit`, those of the least worth go."""
-
-    def __init__(self, epoch: Epoch, index: Callable[[int], Index], limit: int) -> None:
-        self.epoch = epoch
-        self.read_to = "0"
-        self.earned = 0.0
-        self._make = index
-        self._index: Index | None = None
-        self._limit = limit
-        self._numbers: dict[bytes, int] = {}
-        self._next = 0
-        self._ids = np.empty(_FIRST_ROOM, dtype="V16")
-        self._ends = np.zeros(_FIRST_ROOM, dtype=np.int64)
-        self._worth = np.zeros(_FIRST_ROOM, dtype=np.float32)
-        self._tiers = np.zeros(_FIRST_ROOM, dtype=np.int8)
-
-    def __len__(self) -> int:
-        return len(self._numbers)
-
-    @property
-    def size_bytes(self) -> int:
-        """An estimate of the memory it takes, from measured figures."""
-        return len(self._numbers) * ROW_BYTES + (self._index.size_bytes if self._index else 0)
-
-    def insertions(self, count: int) -> int:
-        """How long adding so many rows takes, in insertions into a graph."""
-        return self._index.insertions(count) if self._index else 0
-
-    def add(self, rows: Sequence[Row], now_ms: int) -> None:
+    def add(self, rows: Rows, now_ms: int) -> None:
         """Take rows of the log, oldest first."""
-        latest = {row.id: row for row in rows if row.ends_ms > now_ms and row.vector}
-        if not latest:
+        rows = rows.at(rows.ends_ms > now_ms)
+        if not len(rows):
             return
-        self.drop(list(latest))
-        self._reserve(self._next + len(latest))
-        index = self._index or self._make(len(next(iter(latest.values())).vector))
-        self._index = index
-        numbers = np.arange(self._next, self._next + len(latest), dtype=np.uint64)
-        for number, row in zip(numbers.tolist(), latest.values(), strict=True):
-            self._place(number, row)
-        index.add(numbers, np.stack([np.frombuffer(row.vector, np.int8) for row in latest.values()]))
-        self._next += len(latest)
-        if len(self) > self._limit:
-            self._trim()
+        dimension = rows.vectors.shape[1]
+        if dimension != (self._dimension or dimension):
+            return
+        self._dimension = dimension
+        self._append(rows, codes(rows.vectors))
+        self._tidy(now_ms)
+        limit = max(1, int(self._limit_bytes * _LEFT / (Rows.bytes_each(dimension) + CODE_BYTES)))
+        if len(self) > limit:
+            self._trim(len(self) - limit + int(limit * _TRIM))
 
     def drop(self, ids: Sequence[bytes]) -> None:
         """Forget some rows, where they are here."""
-        numbers = [number for one in ids if (number := self._numbers.pop(one, None)) is not None]
-        if numbers and self._index is not None:
-            self._index.remove(np.array(numbers, dtype=np.uint64))
+        for block in self._blocks:
+            for one in ids:
+                block.drop(block.rows.of(one))
 
     def near(self, vector: Int8s, count: int, floor: float, min_tier: int, now_ms: int) -> list[bytes]:
         """The ids of the nearest rows at or above a cosine that have not ended and are of a high enough tier."""
-        if self._index is None or not self._numbers:
+        if len(vector) != self._dimension or not self._blocks:
             return []
-        found = [number for number, cosine in self._index.search(vector, count) if cosine >= floor]
-        ended = [self._id(number) for number in found if self._ends[number] <= now_ms]
-        self.drop(ended)
-        return [self._id(n) for n in found if self._ends[n] > now_ms and self._tiers[n] >= min_tier]
+        words, wide = codes(vector[None])[0], vector.astype(np.float32)
+        found: dict[bytes, Hit] = {}
+        for block, number in self._ranked(wide, words, floor, min_tier, now_ms):
+            one = block.rows.id(number)
+            if one in found:
+                found[one] = _later(found[one], (block, number))
+            elif len(found) < count:
+                found[one] = (block, number)
+            else:
+                break
+        return list(found)
 
-    def _place(self, number: int, row: Row) -> None:
-        self._numbers[row.id] = number
-        self._ids[number] = np.void(row.id)
-        self._ends[number] = row.ends_ms
-        self._worth[number] = row.worth
-        self._tiers[number] = row.tier
+    def _ranked(self, vector: Floats, words: Words, floor: float, min_tier: int, now_ms: int) -> Iterator[Hit]:
+        found = [block.search(vector, words, floor, min_tier, now_ms) for block in self._blocks]
+        numbers = np.concatenate([numbers for _, numbers in found])
+        places = np.repeat(np.arange(len(found)), [len(numbers) for _, numbers in found])
+        for at in np.argsort(-np.concatenate([cosines for cosines, _ in found]), kind="stable"):
+            yield self._blocks[places[at]], int(numbers[at])
 
-    def _id(self, number: int) -> bytes:
-        return bytes(self._ids[number])
+    def _append(self, rows: Rows, words: Words) -> None:
+        while len(rows):
+            last = self._blocks[-1] if self._blocks else None
+            if last is None or last.full:
+                last = Block(self._dimension, last)
+                self._blocks.append(last)
+            taken = last.take(rows, words)
+            rows, words = rows.at(slice(taken, None)), words[taken:]
 
-    def _reserve(self, room: int) -> None:
-        have = len(self._ends)
-        if room <= have:
-            return
-        more = max(room, 2 * have) - have
-        self._ids = np.concatenate([self._ids, np.empty(more, dtype=self._ids.dtype)])
-        self._ends = np.concatenate([self._ends, np.zeros(more, dtype=np.int64)])
-        self._worth = np.concatenate([self._worth, np.zeros(more, dtype=np.float32)])
-        self._tiers = np.concatenate([self._tiers, np.zeros(more, dtype=np.int8)])
+    def _tidy(self, now_ms: int) -> None:
+        """See what has ended in one block, each in its turn; move the rest of the block that has least left."""
+        self._turn = (self._turn + 1) % len(self._blocks)
+        self._blocks[self._turn].expire(now_ms)
+        least = min(self._blocks, key=lambda block: block.left / block.count)
+        if least.left < least.count * _LEFT:
+            self._blocks.remove(least)
+            self._append(*least.remaining())
 
-    def _trim(self) -> None:
-        numbers = np.fromiter(self._numbers.values(), dtype=np.int64, count=len(self._numbers))
-        surplus = len(numbers) - self._limit + int(self._limit * _TRIM)
-        least = numbers[np.argsort(self._worth[numbers], kind="stable")[:surplus]]
-        self.drop([self._id(number) for number in least.tolist()])
+    def _trim(self, surplus: int) -> None:
+        """Drop those of the least worth; of equal worth, those that are kept the longest."""
+        left = [np.flatnonzero(block.rows.ends_ms) for block in self._blocks]
+        worth = np.concatenate([block.rows.worth[numbers] for block, numbers in zip(self._blocks, left, strict=True)])
+        cut = np.partition(worth, surplus - 1)[surplus - 1]
+        equal = surplus - int(np.count_nonzero(worth < cut))
+        for block, numbers in zip(self._blocks, left, strict=True):
+            worths = block.rows.worth[numbers]
+            ties: Numbers = np.flatnonzero(worths == cut)[:equal]
+            equal -= len(ties)
+            block.drop(numbers[np.concatenate([np.flatnonzero(worths < cut), ties])])
+
+
+def _later(one: Hit, other: Hit) -> Hit:
+    """Of two rows of an entry the one that ends later; the other is dropped."""
+    first, last = sorted((one, other), key=lambda hit: float(hit[0].rows.ends_ms[hit[1]]))
+    first[0].drop(np.array([first[1]]))
+    return last

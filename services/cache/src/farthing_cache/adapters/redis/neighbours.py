@@ -6,11 +6,13 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
+import numpy as np
+
 from farthing_cache.adapters.keys import KeyNames
 from farthing_cache.adapters.redis import scripts
 from farthing_cache.adapters.redis.client import RedisClient
 from farthing_cache.domain.answer import Epoch, Org
-from farthing_cache.domain.neighbours import Candidate, News, Place, Row
+from farthing_cache.domain.neighbours import Candidate, News, Place, Rows
 
 
 class RedisNeighbours:
@@ -25,15 +27,9 @@ class RedisNeighbours:
     async def news(self, org: Org, place: Place, after: str, limit: int) -> News:
         names = self._names
         args = [names.partition(org), names.vectors_suffix(org, place.key, place.encoder), after, limit]
-        said = await self._client.ask(lambda: self._news(keys=[names.state(org)], args=args))
-        rows = [(one[0].decode(), _row(one[1])) for one in said[3]] if len(said) > 3 else []
-        return News(
-            epoch=Epoch(int(said[0])),
-            now_ms=int(said[1]),
-            last=said[2].decode(),
-            read_to=rows[-1][0] if rows else after,
-            rows=[row for _, row in rows if row is not None],
-        )
+        epoch, now, *told = await self._client.ask(lambda: self._news(keys=[names.state(org)], args=args))
+        last, read_to, packed = told or (b"", b"", b"")
+        return News(Epoch(int(epoch)), int(now), last.decode(), read_to.decode() or after, _rows(packed))
 
     async def candidates(self, org: Org, place: Place, epoch: Epoch, ids: Sequence[bytes]) -> list[Candidate | None]:
         names = self._names
@@ -42,12 +38,14 @@ class RedisNeighbours:
         return [_candidate(one_id, one) for one_id, one in zip(ids, said, strict=True)]
 
 
-def _row(fields: Sequence[bytes]) -> Row | None:
-    named = dict(zip(fields[::2], fields[1::2], strict=True))
-    try:
-        return Row(named[b"i"], named[b"v"], int(named[b"x"]), float(named[b"w"]), int(named[b"t"]))
-    except (KeyError, ValueError):
+def _rows(packed: bytes) -> Rows | None:
+    """What the script packed: the dimension, then row after row."""
+    if not packed:
         return None
+    dimension = int.from_bytes(packed[:4], "little")
+    parts = [("id", "u8", 2), ("ends", "<f8"), ("worth", "<f4"), ("tier", "i1"), ("vector", "i1", dimension)]
+    rows = np.frombuffer(packed, np.dtype(parts), offset=4)
+    return Rows(rows["id"], rows["vector"], rows["ends"], rows["worth"], rows["tier"])
 
 
 def _candidate(one_id: bytes, said: Any) -> Candidate | None:

@@ -182,15 +182,29 @@ return epoch
 """
 )
 
-# KEYS: state. ARGV: prefix, log's suffix, after which id, how many. Returns epoch, now, the log's last id, its news.
+# KEYS: state. ARGV: prefix, log's suffix, after which id, how many. Returns epoch, now, and where there is a log its
+# last id, and of its news the last id and all rows in one string: an object for each field would cost its reader more
+# than all else. A row that is not as KEEP writes it is left out.
 NEWS: Final = (
     STATE
     + """
 local name = ARGV[1] .. ':' .. epoch .. ':' .. ARGV[2]
 local last = redis.call('XREVRANGE', name, '+', '-', 'COUNT', 1)
-if not last[1] then return {epoch, now, ''} end
-if last[1][1] == ARGV[3] then return {epoch, now, ARGV[3]} end
-return {epoch, now, last[1][1], redis.call('XRANGE', name, '(' .. ARGV[3], '+', 'COUNT', ARGV[4])}
+if not last[1] then return {epoch, now} end
+if last[1][1] == ARGV[3] or ARGV[4] == '0' then return {epoch, now, last[1][1], '', ''} end
+local news, packed, size = redis.call('XRANGE', name, '(' .. ARGV[3], '+', 'COUNT', ARGV[4]), {''}, nil
+for _, one in ipairs(news) do
+  local row = {}
+  for i = 1, #one[2], 2 do row[one[2][i]] = one[2][i + 1] end
+  local ends, worth, tier = tonumber(row.x), tonumber(row.w), tonumber(row.t)
+  local id, vector = row.i or '', row.v or ''
+  if ends and worth and tier and #id == 16 and #vector > 0 and #vector == (size or #vector) then
+    size = #vector
+    packed[#packed + 1] = id .. struct.pack('<dfb', ends, worth, tier) .. vector
+  end
+end
+if not size then packed = {} else packed[1] = struct.pack('<I4', size) end
+return {epoch, now, last[1][1], #news > 0 and news[#news][1] or '', table.concat(packed)}
 """
 )
 
