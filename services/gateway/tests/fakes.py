@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 
 from farthing.type.v1.error_reason_pb2 import ErrorReason
-from farthing_gateway.app.admissions import Admissions
+from farthing_gateway.app.admissions import Admissions, Need
 from farthing_gateway.app.authentication import Authentication
 from farthing_gateway.app.background import Background
 from farthing_gateway.app.caches import Caches, Memory
@@ -63,7 +63,7 @@ from farthing_gateway.ports import (
 from farthing_kit.clock import Clock
 from farthing_kit.context import Principal, RequestContext, require_context
 from farthing_kit.errors import FarthingError, NotFound, Unavailable
-from farthing_kit.money import cost
+from farthing_kit.money import HitPrice
 from farthing_kit.telemetry import logs
 from farthing_kit.testing.clock import VirtualClock
 from farthing_kit.usage import TokenUsage
@@ -271,6 +271,7 @@ class FakeAdmission(Switch):
     def __init__(self) -> None:
         super().__init__()
         self.held: dict[str, tuple[str, TokenUsage]] = {}
+        self.hit_prices: dict[str, HitPrice | None] = {}
         self.released: list[str] = []
         self.closed: set[str] = set()
         self.refusals: dict[str, FarthingError] = {}
@@ -279,7 +280,9 @@ class FakeAdmission(Switch):
         self.gate = asyncio.Event()
         self.gate.set()
 
-    async def reserve(self, reservation_id: str, model: str, estimate: TokenUsage, life_s: float) -> Reservation:
+    async def reserve(
+        self, reservation_id: str, model: str, estimate: TokenUsage, life_s: float, hit_price: HitPrice | None = None
+    ) -> Reservation:
         self.passed()
         if model in self.refusals:
             raise self.refusals[model]
@@ -287,9 +290,10 @@ class FakeAdmission(Switch):
             raise FarthingError("settled", reason=ErrorReason.ERROR_REASON_RESERVATION_CLOSED)
         quote = quote_of(model)
         self.held[reservation_id] = (model, estimate)
+        self.hit_prices[reservation_id] = hit_price
         self.lives_s.append(life_s)
         await self.gate.wait()
-        return Reservation(reservation_id, cost(estimate, quote.prices), quote, self.budget_pace)
+        return Reservation(reservation_id, Need("", model, estimate, hit_price).worst(quote), quote, self.budget_pace)
 
     async def release(self, reservation_id: str) -> None:
         self.passed()
@@ -523,7 +527,7 @@ class Mesh:
             router=Router(self.clock, paces=self.paces),
             calls=calls,
             cascades=Cascades(calls, self.judge, self.watcher),
-            replay=Replay(self.models, self.usage, self.watcher, self.clock),
+            replay=Replay(self.models, admissions, self.usage, self.watcher, self.clock),
             learning=Learning(self.outcomes, self.shadows(calls), Comparisons(self.cache, self.judge, self.background)),
             observer=self.watcher,
             clock=self.clock,

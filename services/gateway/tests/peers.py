@@ -38,7 +38,7 @@ from farthing_kit import nats
 from farthing_kit.context import RequestContext, require_context
 from farthing_kit.errors import FarthingError, NotFound
 from farthing_kit.interceptors.client import Channel
-from farthing_kit.money import cost
+from farthing_kit.money import HitPrice, Millionths, NanoUsd, cost
 from farthing_kit.server import Service
 from farthing_kit.testing.server import RunningProcess, running, serving
 from farthing_kit.testing.settings import settings
@@ -135,7 +135,7 @@ class Accounting(admission_rpc.AdmissionServiceServicer, price_rpc.PriceServiceS
         self._script.enter("Reserve")
         self._script.reservations[request.reservation_id] = request
         quote: Quote = quote_to_message(quote_of(request.model))
-        worst = cost(usage_from_message(request.estimate), prices_from_message(quote.prices))
+        worst = _worst(request, quote)
         held = admission.Reservation(
             reservation_id=request.reservation_id,
             amount=money_to_message(worst),
@@ -155,6 +155,15 @@ class Accounting(admission_rpc.AdmissionServiceServicer, price_rpc.PriceServiceS
                              price_version=each.version)
             for each in PRICES
         ])  # fmt: skip
+
+
+def _worst(request: admission.ReserveRequest, quote: Quote) -> NanoUsd:
+    """As accounting computes it."""
+    tokens = usage_from_message(request.estimate)
+    if not request.HasField("hit_price"):
+        return cost(tokens, prices_from_message(quote.prices))
+    price = HitPrice(request.hit_price.policy_version, Millionths(request.hit_price.share_millionths))
+    return price.of(cost(tokens, prices_from_message(quote.counterfactual_prices)))
 
 
 class Cache(cache_rpc.CacheServiceServicer):

@@ -15,6 +15,7 @@ from farthing_gateway.domain.model import Role
 from farthing_gateway.domain.policy import Policy
 from farthing_gateway.domain.prompt import CacheControl, Message, Prompt
 from farthing_kit.context import Principal
+from farthing_kit.money import WHOLE, HitPrice, Millionths
 from farthing_kit.usage import TokenUsage
 from services.gateway.tests.values import MODELS, POLICY, PRICES, ask, policy, sampled
 
@@ -57,9 +58,17 @@ def test_a_generation_is_priced_to_the_nano_dollar() -> None:
 
 
 def test_a_hit_costs_nothing_and_saves_the_whole_counterfactual() -> None:
-    told = costs.of_hit(TokenUsage(fresh_input=12, output=5), QUOTE)
+    told = costs.of_hit(TokenUsage(fresh_input=12, output=5), QUOTE, HitPrice())
     assert (told.cost, told.counterfactual, told.saved) == (0, 32_000, 32_000)
-    assert costs.of_hit(TokenUsage(output=5), None) == costs.NOTHING
+    assert costs.of_hit(TokenUsage(output=5), None, HitPrice()) == costs.NOTHING
+
+
+@pytest.mark.parametrize(
+    ("share", "price"), [(1, 0), (15, 0), (16, 1), (100_000, 3_200), (333_333, 10_667), (WHOLE, 32_000)]
+)
+def test_a_hit_that_has_a_price_saves_the_rest(share: int, price: int) -> None:
+    told = costs.of_hit(TokenUsage(fresh_input=12, output=5), QUOTE, HitPrice(3, Millionths(share)))
+    assert (told.cost, told.counterfactual, told.saved) == (price, 32_000, 32_000 - price)
 
 
 def use(prompt: Prompt, under: Policy = POLICY) -> CacheUse:

@@ -20,7 +20,7 @@ from farthing_gateway.domain.policy import (
     RoutingPolicy,
     SpendingTarget,
 )
-from farthing_kit.money import NanoUsd
+from farthing_kit.money import HitPrice, Millionths, NanoUsd
 from farthing_kit.wire import money_to_message
 
 
@@ -55,6 +55,12 @@ def test_everything_that_is_said_is_understood() -> None:
 def test_a_policy_has_one_objective(message: pb.RoutingPolicy, objective: Objective) -> None:
     policy = policy_from_message(pb.Policy(max_tier=model_pb2.TIER_MEDIUM, routing=message))
     assert policy.routing.objective == objective
+
+
+def test_the_price_of_hits_is_that_of_the_policys_version() -> None:
+    message = pb.Policy(version=4, semantic_cache=pb.SemanticCachePolicy(hit_price_share=0.1))
+    assert policy_from_message(message).hit_price == HitPrice(4, Millionths(100_000))
+    assert policy_from_message(pb.Policy(version=4)).hit_price == HitPrice(4)
 
 
 def test_an_unknown_scope_is_the_narrowest() -> None:

@@ -239,7 +239,8 @@ def _gateway(process: GatewayProcess, peers: Peers, memories: Memories, models: 
     background = Background(limit=settings.background_limit, timeout_s=settings.background_ms / 1000, log=process.log)
     process.on_close(background.drain)
     paces, grace = Paces(limit=settings.keys), Grace(quiet_s=settings.grace_quiet_ms / 1000)
-    calls = Calls(Admissions(peers.accounting, grace, background, clock, paces), peers.scheduler, clock)
+    admissions = Admissions(peers.accounting, grace, background, clock, paces)
+    calls = Calls(admissions, peers.scheduler, clock)
     judgement = Judgement(peers.classifier, hedge_s=settings.analyze_hedge_ms / 1000)
     caches = Caches(memories.near, peers.cache, peers.cache, background, clock, observer)
     flights = _flights(process, peers, background, observer)
@@ -252,7 +253,7 @@ def _gateway(process: GatewayProcess, peers: Peers, memories: Memories, models: 
         router=_router(process, paces),
         calls=calls,
         cascades=Cascades(calls, peers.classifier, observer, _band(settings)),
-        replay=Replay(models, peers.usage, observer, clock),
+        replay=Replay(models, admissions, peers.usage, observer, clock),
         learning=_learning(process, peers, models, calls, book, background),
         observer=observer,
         clock=clock,

@@ -22,7 +22,7 @@ from farthing_gateway.domain.outcomes import Foretold, Observed
 from farthing_gateway.domain.prompt import Message, Question, Sampling
 from farthing_gateway.domain.similar import Meaning, Similar, Terms
 from farthing_kit.context import RequestContext
-from farthing_kit.money import NanoUsd
+from farthing_kit.money import HitPrice, NanoUsd
 from farthing_kit.usage import TokenUsage
 
 
@@ -174,8 +174,11 @@ class Reservation:
 class Admission(Protocol):
     """Accounting, asked for money. The principal is that of the current request context."""
 
-    async def reserve(self, reservation_id: str, model: str, estimate: TokenUsage, life_s: float) -> Reservation:
-        """Hold an estimate in every scope at once. The same id and body give the same reservation."""
+    async def reserve(
+        self, reservation_id: str, model: str, estimate: TokenUsage, life_s: float, hit_price: HitPrice | None = None
+    ) -> Reservation:
+        """Hold an estimate in every scope at once. The same id and body give the same reservation. With `hit_price` a
+        cache answers: that is what is held, of the counterfactual, and nothing of quotas."""
         ...
 
     async def release(self, reservation_id: str) -> None:
@@ -236,7 +239,8 @@ class Scheduler(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class CachedUse:
-    """A request that a cache answered, for the books: it costs nothing, and avoided the cost of `answer`."""
+    """A request that a cache answered, for the books: it avoided the counterfactual cost of `answer`, and costs `price`
+    of that, held by the reservation if it is anything."""
 
     context: RequestContext
     level: CacheLevel
@@ -244,6 +248,8 @@ class CachedUse:
     quote: Quote | None
     tags: Mapping[str, str]
     ended_at: datetime
+    price: HitPrice
+    reservation_id: str = ""
 
 
 class UsageBook(Protocol):

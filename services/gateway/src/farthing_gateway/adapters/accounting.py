@@ -14,7 +14,7 @@ from farthing.accounting.v1.policy_pb2 import RoutingPolicy as RoutingMessage
 from farthing.accounting.v1.policy_pb2 import SemanticCachePolicy as SemanticCacheMessage
 from farthing.accounting.v1.price_service_pb2 import ListPricesRequest
 from farthing.accounting.v1.price_service_pb2_grpc import PriceServiceStub
-from farthing_gateway.adapters.wire import known, quote_from_message
+from farthing_gateway.adapters.wire import hit_price_to_message, known, quote_from_message
 from farthing_gateway.domain.catalogue import ModelPrice
 from farthing_gateway.domain.grants import Grant
 from farthing_gateway.domain.model import Task, Tier
@@ -34,6 +34,7 @@ from farthing_gateway.domain.policy import (
 from farthing_gateway.ports import Reservation
 from farthing_kit.context import Principal, service_context, use_context
 from farthing_kit.interceptors.client import Channel
+from farthing_kit.money import HitPrice, millionths
 from farthing_kit.usage import TokenUsage
 from farthing_kit.wire import money_from_message, prices_from_message, usage_to_message
 
@@ -60,11 +61,17 @@ class GrpcAccounting:
             time_to_live_s=response.time_to_live.ToTimedelta().total_seconds(),
         )
 
-    async def reserve(self, reservation_id: str, model: str, estimate: TokenUsage, life_s: float) -> Reservation:
+    async def reserve(
+        self, reservation_id: str, model: str, estimate: TokenUsage, life_s: float, hit_price: HitPrice | None = None
+    ) -> Reservation:
         life = Duration()
         life.FromTimedelta(timedelta(seconds=life_s))
         request = admission_pb.ReserveRequest(
-            reservation_id=reservation_id, model=model, estimate=usage_to_message(estimate), time_to_live=life
+            reservation_id=reservation_id,
+            model=model,
+            estimate=usage_to_message(estimate),
+            time_to_live=life,
+            hit_price=None if hit_price is None else hit_price_to_message(hit_price),
         )
         response = await self._admission.Reserve(request, timeout=self._timeout_s)
         return Reservation(
@@ -137,5 +144,5 @@ def _semantic_cache(message: SemanticCacheMessage) -> SemanticCachePolicy:
     return SemanticCachePolicy(
         max_error_share=message.max_error_share,
         scope=known(CacheScope, message.scope, CacheScope.USER) or CacheScope.ORG,
-        hit_price_share=message.hit_price_share,
+        hit_price_share=millionths(message.hit_price_share),
     )

@@ -65,6 +65,8 @@ class TelemetryObserver:
         children["first"].observe(final.time_to_first_token_s)
         if final.costs.saved > 0:
             children["saved"].inc(final.costs.saved)
+        if not final.calls:
+            children["cost"].inc(final.costs.cost)  # of a hit; 0 for most, and for what is told again
         for call in final.calls:
             children = self._of(decision.cache_level, call.tier, call.model)
             for name, amount in _amounts(call):

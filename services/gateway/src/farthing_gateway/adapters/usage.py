@@ -11,7 +11,7 @@ from farthing.accounting.v1.usage_event_pb2 import UsageEvent
 from farthing.type.v1.model_pb2 import CacheLevel as CacheLevelMessage
 from farthing.type.v1.model_pb2 import FinishReason as FinishReasonMessage
 from farthing.type.v1.principal_pb2 import Principal
-from farthing_gateway.adapters.wire import quote_to_message, tier_to_message
+from farthing_gateway.adapters.wire import hit_price_to_message, quote_to_message, tier_to_message
 from farthing_gateway.ports import CachedUse
 from farthing_kit.outbox import Outbox
 from farthing_kit.wire import usage_to_message
@@ -44,6 +44,8 @@ def _event(use: CachedUse) -> UsageEvent:
         end_time=_timestamp(use.ended_at),
         finish_reason=FinishReasonMessage.ValueType(answer.finish_reason),
         tags=use.tags,
+        reservation_id=use.reservation_id,
+        hit_price=hit_price_to_message(use.price),
     )
     event.usage.SetInParent()
     return event

@@ -7,6 +7,7 @@ from enum import IntEnum
 from functools import lru_cache
 from typing import Final, TypeVar
 
+from farthing.accounting.v1.policy_pb2 import HitPrice as HitPriceMessage
 from farthing.type.v1.model_pb2 import ChatMessage, ChatRole
 from farthing.type.v1.model_pb2 import Sampling as SamplingMessage
 from farthing.type.v1.model_pb2 import Tier as TierMessage
@@ -14,6 +15,7 @@ from farthing.type.v1.usage_pb2 import Quote as QuoteMessage
 from farthing_gateway.domain.catalogue import Quote
 from farthing_gateway.domain.model import Tier
 from farthing_gateway.domain.prompt import Message, Sampling
+from farthing_kit.money import HitPrice
 from farthing_kit.wire import prices_from_message, prices_to_message
 
 QUOTES: Final = 256
@@ -71,3 +73,8 @@ def quote_from_message(message: QuoteMessage) -> Quote:
         counterfactual_model=message.counterfactual_model,
         counterfactual_prices=prices_from_message(message.counterfactual_prices, "quote.counterfactual_prices"),
     )
+
+
+def hit_price_to_message(price: HitPrice) -> HitPriceMessage:
+    """The price of a hit for accounting."""
+    return HitPriceMessage(policy_version=price.policy_version, share_millionths=price.share)

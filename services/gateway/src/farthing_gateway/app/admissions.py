@@ -1,4 +1,5 @@
-"""Step 7: money is held before a model runs, or the policy says what happens while nobody can hold it."""
+"""Step 7: money is held before a model runs, or a hit that has a price is told; or the policy says what happens while
+nobody can hold it."""
 
 from __future__ import annotations
 
@@ -22,7 +23,7 @@ from farthing_kit import deadline
 from farthing_kit.clock import Clock
 from farthing_kit.context import new_request_id
 from farthing_kit.errors import FarthingError
-from farthing_kit.money import NanoUsd, cost
+from farthing_kit.money import HitPrice, NanoUsd, cost
 from farthing_kit.usage import TokenUsage
 
 _R = ErrorReason
@@ -31,6 +32,25 @@ _R = ErrorReason
 SETTLING_S: Final = 60.0
 MAX_RESERVATION_S: Final = 3600.0
 DEFAULT_RESERVATION_S: Final = 300.0
+# What a request holds for a hit is held beside what it holds for a model, if it comes to that.
+HIT: Final = "-hit"
+FOLLOWED: Final = "-follow"
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """What is to be held: the cost of these tokens on a model, or `hit_price` of their counterfactual."""
+
+    reservation_id: str
+    model: str
+    tokens: TokenUsage
+    hit_price: HitPrice | None = None
+
+    def worst(self, quote: Quote) -> NanoUsd:
+        """What it comes to at these prices, as accounting computes it."""
+        if self.hit_price is None:
+            return cost(self.tokens, quote.prices)
+        return self.hit_price.of(cost(self.tokens, quote.counterfactual_prices))
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,22 +76,17 @@ class Admissions:
 
     async def admit(self, request: Request, model: str, estimate: TokenUsage, catalogue: Catalogue) -> Admitted:
         """Hold the worst case. What accounting refuses is raised as it is; AccountingUnavailable as the policy says."""
-        try:
-            held = await self._reserve(request, model, estimate)
-        except asyncio.CancelledError:
-            self._release(request.reservation_id)  # it may have been held, and nobody is left to use it
-            raise
-        except FarthingError as error:
-            if error.reason == _R.ERROR_REASON_DEADLINE_TOO_SHORT:
-                self._release(request.reservation_id)  # it may yet be held
-            if not is_away(error):
-                raise
-            self.grace.accounting_failed()
-            return self._without_accounting(request, estimate, catalogue.quote(model))
-        now_s = self.clock.monotonic()
-        self.grace.accounting_answered(now_s)
-        self.paces.remember(request.context.principal.key_id, held.budget_pace, now_s)
-        return Admitted(request.org, held.quote, held.reservation_id, held.amount)
+        return await self._admit(request, Need(request.reservation_id, model, estimate), catalogue)
+
+    async def admit_hit(
+        self, request: Request, model: str, tokens: TokenUsage, catalogue: Catalogue, suffix: str = HIT
+    ) -> Admitted | None:
+        """Hold what a hit of at most so many tokens costs, or raise as `admit` does. None where hits cost nothing:
+        nobody is asked then."""
+        price = request.policy.hit_price
+        if price.share == 0 or tokens.total == 0:
+            return None
+        return await self._admit(request, Need(request.reservation_id + suffix, model, tokens, price), catalogue)
 
     def nothing_generated(self, admitted: Admitted) -> None:
         """Give back what was held or lent: no model ran."""
@@ -86,27 +101,47 @@ class Admissions:
         if admitted.lent:
             self.grace.give_back(admitted.org, NanoUsd(admitted.amount - spent))
 
-    async def _reserve(self, request: Request, model: str, estimate: TokenUsage) -> Reservation:
-        life_s = _life_s()
+    async def _admit(self, request: Request, need: Need, catalogue: Catalogue) -> Admitted:
         try:
-            return await self.accounting.reserve(request.reservation_id, model, estimate, life_s)
+            held = await self._reserve(need)
+        except asyncio.CancelledError:
+            self._release(need.reservation_id)  # it may have been held, and nobody is left to use it
+            raise
+        except FarthingError as error:
+            if error.reason == _R.ERROR_REASON_DEADLINE_TOO_SHORT:
+                self._release(need.reservation_id)  # it may yet be held
+            if not is_away(error):
+                raise
+            self.grace.accounting_failed()
+            return self._without_accounting(request, need, catalogue.quote(need.model))
+        now_s = self.clock.monotonic()
+        self.grace.accounting_answered(now_s)
+        self.paces.remember(request.context.principal.key_id, held.budget_pace, now_s)
+        return Admitted(request.org, held.quote, held.reservation_id, held.amount)
+
+    async def _reserve(self, need: Need) -> Reservation:
+        try:
+            return await self._ask(need, need.reservation_id)
         except FarthingError as error:
             if error.reason != _R.ERROR_REASON_RESERVATION_CLOSED:
                 raise
         # Its twin has ended on another gateway. Run again under another reservation, it is still booked once: the
         # ledger goes by the request's id.
-        return await self.accounting.reserve(f"{request.reservation_id}-{new_request_id()}", model, estimate, life_s)
+        return await self._ask(need, f"{need.reservation_id}-{new_request_id()}")
+
+    async def _ask(self, need: Need, reservation_id: str) -> Reservation:
+        return await self.accounting.reserve(reservation_id, need.model, need.tokens, _life_s(), need.hit_price)
 
     def _release(self, reservation_id: str) -> None:
         self.background.start("release", self.accounting.release(reservation_id))
 
-    def _without_accounting(self, request: Request, estimate: TokenUsage, quote: Quote | None) -> Admitted:
+    def _without_accounting(self, request: Request, need: Need, quote: Quote | None) -> Admitted:
         policy = request.policy
         if policy.outage_mode is OutageMode.DENY:
             raise accounting_unavailable("deny")
         if quote is None:
             raise accounting_unavailable("prices_unknown")
-        worst = cost(estimate, quote.prices)
+        worst = need.worst(quote)
         lent = policy.outage_mode is OutageMode.GRACE
         if lent and not self.grace.spend(request.org, worst, policy.outage_grace):
             raise accounting_unavailable("grace_spent")

@@ -16,7 +16,7 @@ from farthing_kit.context import RequestContext
 @dataclass(frozen=True, slots=True)
 class Request:
     """What every step needs to know. `degradations` grows on the way, until the decision is told; `charged` has the ids
-    of the calls of models whose tokens are booked, also those that the caller has not heard of."""
+    under which something is booked that costs, calls of models or a hit, also what the caller has not heard of."""
 
     context: RequestContext
     policy: Policy

@@ -62,10 +62,16 @@ class Catalogue:
 
     def quote(self, model: str) -> Quote | None:
         """The quote that accounting would give now; None where a price is not known."""
-        own, large = self.prices.get(model), self._counterfactual
+        own, large = self.prices.get(model), self.counterfactual
         if own is None or large is None:
             return None
         return Quote(self._version, model, own.prices, large.model, large.prices)
+
+    @cached_property
+    def counterfactual(self) -> ModelPrice | None:
+        """What everything is compared with: the newest price of the large tier, as accounting picks it."""
+        large = [price for price in self.prices.values() if price.tier is Tier.LARGE]
+        return max(large, key=lambda price: (price.version, price.model), default=None)
 
     @cached_property
     def _by_name(self) -> dict[str, ServedModel]:
@@ -74,12 +80,6 @@ class Catalogue:
     @cached_property
     def _version(self) -> int:
         return max((price.version for price in self.prices.values()), default=0)
-
-    @cached_property
-    def _counterfactual(self) -> ModelPrice | None:
-        """The newest price of the large tier, as accounting picks it."""
-        large = [price for price in self.prices.values() if price.tier is Tier.LARGE]
-        return max(large, key=lambda price: (price.version, price.model), default=None)
 
 
 def catalogue(served: Iterable[ServedModel], prices: Iterable[ModelPrice]) -> Catalogue:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from farthing_gateway.domain.catalogue import Quote
-from farthing_kit.money import NanoUsd, cost
+from farthing_kit.money import HitPrice, NanoUsd, cost
 from farthing_kit.usage import TokenUsage
 
 
@@ -46,8 +46,9 @@ def of_generation(usage: TokenUsage, quote: Quote, superseded: SupersededCall | 
     return Costs(cost(usage, quote.prices), NanoUsd(cost(usage, quote.counterfactual_prices) - before))
 
 
-def of_hit(avoided: TokenUsage, quote: Quote | None) -> Costs:
-    """Of an answer from a cache: nothing, against making it again on the large tier."""
+def of_hit(avoided: TokenUsage, quote: Quote | None, price: HitPrice) -> Costs:
+    """Of an answer from a cache: its price, which is mostly nothing, against making it again on the large tier."""
     if quote is None:
         return NOTHING
-    return Costs(NanoUsd(0), cost(avoided, quote.counterfactual_prices))
+    counterfactual = cost(avoided, quote.counterfactual_prices)
+    return Costs(price.of(counterfactual), counterfactual)

@@ -9,7 +9,7 @@ from enum import IntEnum
 from typing import Final
 
 from farthing_gateway.domain.model import Task, Tier
-from farthing_kit.money import NanoUsd
+from farthing_kit.money import HitPrice, Millionths, NanoUsd
 
 DEFAULT_QUALITY_FLOOR: Final = 0.7
 DEFAULT_MIN_QUALITY_FLOOR: Final = 0.5
@@ -75,7 +75,7 @@ class SemanticCachePolicy:
 
     max_error_share: float = 0.0
     scope: CacheScope = CacheScope.ORG
-    hit_price_share: float = 0.0
+    hit_price_share: Millionths = Millionths(0)
 
 
 DEFAULT_ROUTING: Final = RoutingPolicy()
@@ -96,3 +96,8 @@ class Policy:
     outage_grace: NanoUsd
     routing: RoutingPolicy = DEFAULT_ROUTING
     semantic_cache: SemanticCachePolicy = DEFAULT_SEMANTIC_CACHE
+
+    @property
+    def hit_price(self) -> HitPrice:
+        """What an answer from a cache costs, of whatever level."""
+        return HitPrice(self.version, self.semantic_cache.hit_price_share)
