@@ -64,6 +64,10 @@ def test_a_policy_says_what_the_semantic_cache_may_do(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "says"),
     [
+        ("hit_price_share = 1.1", "policy.hit_price_share must be a number from 0 to 1"),
+        ("hit_price_share = -0.1", "policy.hit_price_share must be a number from 0 to 1"),
+        ("hit_price_share = nan", "policy.hit_price_share must be a number from 0 to 1"),
+        ("hit_price_share = 0.1234567", "policy.hit_price_share is 0.1234567, must have at most 6 digits"),
         ("quality_floor = 70", "policy.quality_floor must be a number from 0 to 1"),
         ('quality_floor = "0.7"', "policy.quality_floor must be a number from 0 to 1"),
         ("cascade = 1", "policy.cascade must be true or false"),

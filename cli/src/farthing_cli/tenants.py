@@ -21,6 +21,7 @@ from farthing.type.v1.money_pb2 import Money
 from farthing_cli.errors import CliError
 from farthing_cli.mesh import Mesh
 from farthing_cli.money import NANOS_PER_UNIT
+from farthing_kit.money import millionths
 
 TIMEOUT_S = 15.0
 ORG = re.compile(r"[a-z0-9-]{1,64}")
@@ -104,6 +105,15 @@ class Table:
             raise self.wrong(key, "must be a number from 0 to 1")
         return value
 
+    def share(self, key: str) -> float:
+        """A number from 0 to 1 that money is computed by: of at most 6 digits, 0 if it is not there."""
+        value = self.fraction(key) or 0.0
+        try:
+            millionths(value)
+        except ValueError as error:
+            raise self.wrong(key, f"is {value!r}, {error}") from None
+        return value
+
     def flag(self, key: str, *, default: bool) -> bool:
         """Yes or no."""
         value = self.values.get(key, default)
@@ -171,7 +181,7 @@ def _policy(row: Any, place: str) -> policy_pb2.Policy:
         semantic_cache=policy_pb2.SemanticCachePolicy(
             max_error_share=table.fraction("max_error_share") or 0.0,
             scope=policy_pb2.CacheScope.ValueType(table.choice("cache_scope", CACHE_SCOPES, "org")),
-            hit_price_share=table.fraction("hit_price_share") or 0.0,
+            hit_price_share=table.share("hit_price_share"),
         ),
     )
 
