@@ -1,7 +1,7 @@
 """Parts that are down: a clear error or a declared degradation, and nothing lost."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from pathlib import Path
 
 import pytest
@@ -11,18 +11,26 @@ from farthing.gateway.v1 import gateway_service_pb2 as pb
 from farthing.type.v1 import model_pb2
 from farthing.type.v1.error_reason_pb2 import ErrorReason
 from farthing_cli import report
+from farthing_cli.generation import Gateway
+from farthing_kit.client import channel
 from farthing_kit.errors import FarthingError
-from tests.support.mesh import MeshUnderTest, prompt
+from tests.support.load import Load
+from tests.support.mesh import BOOKED_WITHIN_S, MeshUnderTest, prompt
+from tests.support.outages import OUTAGES, WITH_REDIS, Outage
 
 AWAY_REQUESTS = 6
 HITS_BACK_WITHIN_S = 10.0
 POLL_S = 0.1
+QUESTIONS = 8
+
+# In the loop of the mesh: the proxies live there.
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def frail(servers_dir: Path) -> AsyncIterator[MeshUnderTest]:
     """A mesh of this module's own: its parts are stopped and started."""
-    async with MeshUnderTest(servers_dir / "frail") as running:
+    async with MeshUnderTest(servers_dir / "frail", far_from_redis=WITH_REDIS) as running:
         yield running
 
 
@@ -118,6 +126,27 @@ async def hits_again(mesh: MeshUnderTest, text: str) -> bool:
     probe.cache_control.no_store = True
     answer = await gateway.ask(probe)
     return answer.decision.cache_level != model_pb2.CACHE_LEVEL_NONE and not degraded_parts(answer.decision)
+
+
+@pytest.mark.parametrize("outage", OUTAGES, ids=lambda outage: outage.way)
+async def test_redis_away_under_load_fails_no_request_and_hits_come_back(frail: MeshUnderTest, outage: Outage) -> None:
+    """Repeated questions, steadily, to a gateway without a memory of its own: every hit is one of Redis."""
+    async with frail.another("gateway", FARTHING_GATEWAY_NEAR_CACHE_BYTES="0") as address, channel(address) as opened:
+        gateway = Gateway(opened, frail.client.api_key(outage.org), 30.0)
+        load = Load(gateway, [f"{outage.way}, question {number}" for number in range(QUESTIONS)])
+        async with load.running():
+            await within(BOOKED_WITHIN_S, load.hits_again())
+            await outage.begin(frail)
+            await within(BOOKED_WITHIN_S, load.more(2 * QUESTIONS))
+            assert not any(one.hit for one in load.asked[-QUESTIONS:])
+            await outage.end(frail)
+            await within(HITS_BACK_WITHIN_S, load.hits_again())
+        assert load.failed == 0
+
+
+async def within(limit_s: float, wait: Awaitable[None]) -> None:
+    async with asyncio.timeout(limit_s):
+        await wait
 
 
 async def test_accounting_down_loses_no_usage(frail: MeshUnderTest) -> None:
