@@ -5,14 +5,11 @@ ALTER TABLE usage_events
   ADD COLUMN hit_price_share integer CHECK (hit_price_share BETWEEN 0 AND 1000000),
   ADD CONSTRAINT usage_events_hit_price_check CHECK ((policy_version IS NULL) = (hit_price_share IS NULL));
 
--- The share of a counterfactual, rounded half up: farthing_kit.money.HitPrice in the words of SQL, a second time on purpose like
--- cost_of.
-CREATE FUNCTION hit_price_of(counterfactual numeric, share integer) RETURNS numeric LANGUAGE sql IMMUTABLE AS $$
-  SELECT div(2 * counterfactual * coalesce(share, 0) + 1000000, 2000000)
-$$;
-
--- What an event costs: its tokens at its prices, and for a hit its price.
+-- What an event costs: its tokens at its prices, and for a hit the share of its counterfactual, rounded half up:
+-- farthing_kit.money.HitPrice in the words of SQL, a second time on purpose like cost_of. Most hits are free: that is quick to say.
 CREATE FUNCTION cost_of(event usage_events) RETURNS numeric LANGUAGE sql IMMUTABLE AS $$
   SELECT cost_of(ARRAY[event.fresh_input, event.cache_read, event.cache_write, event.output, event.reasoning], event.prices)
-         + hit_price_of(cost_of(event.counterfactual_tokens, event.counterfactual_prices), event.hit_price_share)
+         + CASE WHEN event.hit_price_share > 0
+             THEN div(2 * cost_of(event.counterfactual_tokens, event.counterfactual_prices) * event.hit_price_share + 1000000, 2000000)
+             ELSE 0 END
 $$;
