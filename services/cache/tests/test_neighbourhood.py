@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import pytest
 
 from farthing_cache.app.evidence import Evidence
-from farthing_cache.app.neighbourhood import INLINE_ROWS, STEP_ROWS, Neighbourhood
+from farthing_cache.app.neighbourhood import STEP_ROWS, Neighbourhood
 from farthing_cache.domain.answer import CacheKey, Epoch, Org
 from farthing_cache.domain.bound import Promise
 from farthing_cache.domain.errors import redis_unavailable
@@ -76,11 +76,11 @@ async def test_what_was_added_elsewhere_is_seen_by_the_next_look_up() -> None:
 async def test_what_is_too_much_for_a_look_up_is_read_in_the_background() -> None:
     logs = Logs()
     near = neighbourhood(logs)
-    logs.add(PLACES[0], INLINE_ROWS + 500)
-    assert await ids(near, INLINE_ROWS + 400) == []
+    logs.add(PLACES[0], STEP_ROWS + 500)
+    assert await ids(near, STEP_ROWS + 400) == []
     background = asyncio.create_task(near.catch_up())
-    await until(lambda: near.vectors == INLINE_ROWS + 500)
-    assert await ids(near, INLINE_ROWS + 400) == [INLINE_ROWS + 400]
+    await until(lambda: near.vectors == STEP_ROWS + 500)
+    assert await ids(near, STEP_ROWS + 400) == [STEP_ROWS + 400]
     background.cancel()
 
 

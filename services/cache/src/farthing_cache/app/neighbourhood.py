@@ -14,10 +14,8 @@ from farthing_cache.ports import NeighbourStore
 from farthing_kit.errors import StoreUnavailable
 
 Address = tuple[Org, Place]
-# Rows that one look-up reads along before it is answered; what is beyond is read in the background.
-INLINE_ROWS: Final = 256
-# Rows of one step in the background: some milliseconds of Redis, and of the event loop, which look-ups share.
-STEP_ROWS: Final = 512
+# Rows that are read at once, by a look-up or in the background: a few milliseconds of Redis, and of the event loop.
+STEP_ROWS: Final = 256
 # What an empty partition counts as, where partitions are compared by what they earn per byte.
 LEAST_BYTES: Final = 1024
 
@@ -63,7 +61,7 @@ class Neighbourhood:
     async def near(self, org: Org, place: Place, vector: Int8s, count: int, floor: float, min_tier: int) -> Near:
         """The nearest entries at or above a cosine, among those that have been read."""
         address = (org, place)
-        held, news = await self._read(address, 0 if address in self._queued else INLINE_ROWS)
+        held, news = await self._read(address, 0 if address in self._queued else STEP_ROWS)
         if not news.complete and address not in self._queued:
             self._queued.add(address)
             self._behind.put_nowait(address)
