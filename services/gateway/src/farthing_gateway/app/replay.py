@@ -14,7 +14,7 @@ from farthing_gateway.app.request import Request
 from farthing_gateway.domain import costs
 from farthing_gateway.domain.analysis import Analysis
 from farthing_gateway.domain.answer import Answer
-from farthing_gateway.domain.catalogue import Catalogue, Quote
+from farthing_gateway.domain.catalogue import Quote
 from farthing_gateway.domain.costs import Costs
 from farthing_gateway.domain.estimate import estimate
 from farthing_gateway.domain.events import Decision, Delta, Event, Final, Part
@@ -42,22 +42,23 @@ class Replay:
 
     async def served(self, request: Request, hit: Hit, analysis: Analysis | None = None) -> AsyncGenerator[Event]:
         """A whole answer."""
-        answer, catalogue = hit.answer, self.models.at_hand
-        admitted = await self.admissions.admit_hit(request, answer.model, answer.usage, catalogue)
+        answer = hit.answer
+        admitted = await self.admissions.admit_hit(request, answer.model, answer.usage, self.models.at_hand)
         final = await self._final(request, hit, admitted)
         decision = _decision(request, hit, admitted, analysis)
         self.observer.decided(decision)
         self.observer.ended(decision, final)
         yield decision
-        yield Delta(hit.answer.text)
+        yield Delta(answer.text)
         yield final
 
     async def followed(self, request: Request, following: Following) -> AsyncGenerator[Event]:
         """An answer as it comes. Where it does not come to its end, neither does this: there is no Final then."""
-        catalogue = self.models.at_hand
-        if request.policy.hit_price.share > 0 and catalogue.counterfactual is None:
-            return  # nobody here knows what it would cost: the request goes on alone, at the prices of its reservation
-        admitted = await self._admitted_to_follow(request, catalogue)
+        admitted: Admitted | None = None
+        if request.policy.hit_price.share > 0:
+            if self.models.at_hand.counterfactual is None:
+                return  # nobody here knows what it would cost: the request goes on alone, at its reservation's prices
+            admitted = await self._admitted_to_follow(request, self.models.at_hand.counterfactual.model)
         decision: Decision | None = None
         try:
             async with aclosing(following.pieces()) as pieces:
@@ -79,14 +80,11 @@ class Replay:
             yield whole
         yield final
 
-    async def _admitted_to_follow(self, request: Request, catalogue: Catalogue) -> Admitted | None:
+    async def _admitted_to_follow(self, request: Request, large: str) -> Admitted | None:
         """Nobody knows yet how long the answer will be: the most that it may be is held, as for a model. Nor is known
         which model writes, but what is held is a share of the counterfactual, whoever it is."""
-        if catalogue.counterfactual is None:
-            return None
         most = estimate(request.question.messages, request.question.sampling.max_output_tokens, None)
-        model = catalogue.counterfactual.model
-        return await self.admissions.admit_hit(request, model, most, catalogue, FOLLOWED)
+        return await self.admissions.admit_hit(request, large, most, self.models.at_hand, FOLLOWED)
 
     def _begun(self, request: Request, admitted: Admitted | None) -> Decision:
         """Which model writes is known at the end only, unless the caller named it."""
