@@ -52,6 +52,11 @@ class CacheSettings(ServiceSettings):
     vector_memory_bytes: int = setting(
         256 * 1024 * 1024, doc="memory for vectors of hot partitions; the least valuable go", min=1024
     )
+    vector_sets: bool = setting(
+        False,
+        doc="search in vector sets of Redis 8 instead of in memory: slower, and replicas hold no vectors; for all "
+        "replicas alike",
+    )
     similarity_floor: float = setting(
         0.7, doc="cosine below which no request is a candidate; no caller can lower it", min=0.0, max=1.0
     )

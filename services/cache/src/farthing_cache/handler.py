@@ -16,13 +16,12 @@ from farthing.type.v1.model_pb2 import CacheLevel
 from farthing_cache.app.analysis import Analyst
 from farthing_cache.app.answers import AnswerCache
 from farthing_cache.app.flights import Failed, Finished, Flights, Piece
-from farthing_cache.app.neighbourhood import Neighbourhood
 from farthing_cache.app.semantic import Asked, Match, SemanticCache
 from farthing_cache.domain.admission import Verdict
 from farthing_cache.domain.answer import CacheKey, Epoch, Extent, Mark, Offer, Org, Wanted
 from farthing_cache.domain.errors import not_your_partition
 from farthing_cache.domain.flight import Lease
-from farthing_cache.ports import Found
+from farthing_cache.ports import Found, Nearby
 from farthing_cache.wire import (
     MAX_NAME_CHARS,
     analysis_to_message,
@@ -50,7 +49,7 @@ class CacheHandler(rpc.CacheServiceServicer):
     answers: AnswerCache
     semantic: SemanticCache
     flights: Flights
-    neighbourhood: Neighbourhood
+    nearby: Nearby
     analyst: Analyst
     clock: Clock
     text_limit_chars: int
@@ -149,7 +148,7 @@ class CacheHandler(rpc.CacheServiceServicer):
         return analysis_to_message(await self.analyst.analyze(org, question_from_message(request)))
 
     async def GetStats(self, request: pb.GetStatsRequest, context: Any) -> pb.GetStatsResponse:
-        counted, near = self.answers.counts, self.neighbourhood
+        counted, near = self.answers.counts, self.nearby
         response = pb.GetStatsResponse(
             hits=counted.hits,
             misses=counted.misses,

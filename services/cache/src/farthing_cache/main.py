@@ -19,6 +19,7 @@ from farthing_cache.adapters.redis.evidence import RedisEvidence
 from farthing_cache.adapters.redis.flights import RedisFlights
 from farthing_cache.adapters.redis.hitlog import RedisLog
 from farthing_cache.adapters.redis.neighbours import RedisNeighbours
+from farthing_cache.adapters.redis.vector_sets import NoVectorSets, VectorSets
 from farthing_cache.adapters.watch import watch
 from farthing_cache.app.analysis import Analyst
 from farthing_cache.app.answers import AnswerCache
@@ -34,10 +35,11 @@ from farthing_cache.domain.errors import VerifierError
 from farthing_cache.domain.lifetime import Lifetime
 from farthing_cache.domain.refresh import EarlyRefresh
 from farthing_cache.handler import CacheHandler
-from farthing_cache.ports import Verifier
+from farthing_cache.ports import Nearby, Verifier
 from farthing_kit import nats
+from farthing_kit.errors import StoreUnavailable
 from farthing_kit.lifecycle import Process, run
-from farthing_kit.server import Service
+from farthing_kit.server import ServerError, Service
 
 SERVICE = "farthing.cache.v1.CacheService"
 
@@ -58,20 +60,21 @@ async def build(process: Process[CacheSettings]) -> None:
     settings = process.settings
     stores = await _stores(process)
     client = await process.enter(nats.connect(settings.nats_url, name="cache", telemetry=process.telemetry))
-    answers = _answers(process, stores, NatsAnnouncer(client))
+    sets = await _vector_sets(process, stores) if settings.vector_sets else None
+    answers = _answers(process, stores, NatsAnnouncer(client), sets)
     neighbours = RedisNeighbours(stores.client, stores.names)
-    neighbourhood = Neighbourhood(neighbours, budget_bytes=settings.vector_memory_bytes)
-    await hear(client, process.telemetry, neighbourhood.forget)
+    nearby = sets or Neighbourhood(neighbours, budget_bytes=settings.vector_memory_bytes)
+    await hear(client, process.telemetry, nearby.forget)
     handler = CacheHandler(
         answers=answers,
-        semantic=_semantic(process, stores, answers, neighbourhood),
+        semantic=_semantic(process, stores, answers, nearby),
         flights=await process.enter(_flights(process, stores, answers)),
-        neighbourhood=neighbourhood,
+        nearby=nearby,
         analyst=Analyst(_log(process, stores), process.clock),
         clock=process.clock,
         text_limit_chars=settings.text_limit_chars,
     )
-    process.start("catch up", neighbourhood.catch_up())
+    process.start("catch up", nearby.catch_up())
     process.start("redis watch", watch(stores.client, process.report, process.clock, settings.watch_pause_ms / 1000))
     process.serve(Service(SERVICE, add_CacheServiceServicer_to_server, handler))
 
@@ -110,7 +113,20 @@ def _redis(process: Process[CacheSettings]) -> RedisClient:
     )
 
 
-def _answers(process: Process[CacheSettings], stores: _Stores, announcer: NatsAnnouncer) -> AnswerCache:
+async def _vector_sets(process: Process[CacheSettings], stores: _Stores) -> VectorSets:
+    sets = VectorSets(stores.client, stores.names, longest_life=process.settings.time_to_live)
+    try:
+        await sets.require()
+    except NoVectorSets as error:
+        raise ServerError(str(error)) from error
+    except StoreUnavailable:
+        pass  # Redis is away: the service starts without it, and look-ups by meaning are misses until they find sets
+    return sets
+
+
+def _answers(
+    process: Process[CacheSettings], stores: _Stores, announcer: NatsAnnouncer, sets: VectorSets | None
+) -> AnswerCache:
     settings = process.settings
     store = RedisAnswers(
         stores.client,
@@ -119,6 +135,7 @@ def _answers(process: Process[CacheSettings], stores: _Stores, announcer: NatsAn
         lease_time_to_live=settings.lease,
         max_leaders=settings.max_leaders,
         refresh=stores.refresh,
+        sets=sets,
     )
     process.start("give claims back", store.unheard.give_back(process.clock))
     return AnswerCache(
@@ -133,9 +150,7 @@ def _answers(process: Process[CacheSettings], stores: _Stores, announcer: NatsAn
     )
 
 
-def _semantic(
-    process: Process[CacheSettings], stores: _Stores, answers: AnswerCache, neighbourhood: Neighbourhood
-) -> SemanticCache:
+def _semantic(process: Process[CacheSettings], stores: _Stores, answers: AnswerCache, nearby: Nearby) -> SemanticCache:
     settings = process.settings
     evidence = Evidence(
         RedisEvidence(stores.client, stores.names),
@@ -148,7 +163,7 @@ def _semantic(
     process.start("evidence", evidence.keep_writing())
     return SemanticCache(
         answers=answers,
-        neighbourhood=neighbourhood,
+        nearby=nearby,
         store=RedisNeighbours(stores.client, stores.names),
         evidence=evidence,
         verifier=_verifier(process),

@@ -10,7 +10,7 @@ from farthing_cache.domain.admission import Verdict
 from farthing_cache.domain.answer import CacheKey, Entry, Epoch, Extent, Mark, Offer, Org, Wanted
 from farthing_cache.domain.flight import Claim, Progress
 from farthing_cache.domain.hitlog import Record
-from farthing_cache.domain.neighbours import Candidate, News, Place
+from farthing_cache.domain.neighbours import Candidate, Int8s, Near, News, Place
 from farthing_cache.domain.profile import Profile
 
 
@@ -93,6 +93,45 @@ class NeighbourStore(Protocol):
 
     async def candidates(self, org: Org, place: Place, epoch: Epoch, ids: Sequence[bytes]) -> list[Candidate | None]:
         """Entries by their ids; None for those that are gone or forgotten."""
+        ...
+
+
+class Nearby(Protocol):
+    """Where entries are found by meaning. What it says is where to look: the entries themselves decide."""
+
+    async def near(self, org: Org, place: Place, vector: Int8s, count: int, floor: float, min_tier: int) -> Near:
+        """The nearest entries: about so many, and, where that can be known, at or above a cosine and a tier."""
+        ...
+
+    def earned(self, org: Org, place: Place, nano_usd: int) -> None:
+        """An entry of a place avoided a cost."""
+        ...
+
+    def gone(self, org: Org, place: Place, ids: list[bytes]) -> None:
+        """Entries that were found, and are not there any more."""
+        ...
+
+    def forget(self, org: Org) -> None:
+        """The memory of an organisation's entries is wanted back."""
+        ...
+
+    async def catch_up(self) -> None:
+        """What it has to do between look-ups; runs until cancelled."""
+        ...
+
+    @property
+    def partitions(self) -> int:
+        """Partitions in the memory of this replica."""
+        ...
+
+    @property
+    def vectors(self) -> int:
+        """Their vectors."""
+        ...
+
+    @property
+    def size_bytes(self) -> int:
+        """Their size."""
         ...
 
 

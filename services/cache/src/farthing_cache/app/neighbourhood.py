@@ -7,8 +7,8 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Final
 
-from farthing_cache.domain.answer import Epoch, Org
-from farthing_cache.domain.neighbours import Int8s, News, Place
+from farthing_cache.domain.answer import Org
+from farthing_cache.domain.neighbours import Int8s, Near, News, Place
 from farthing_cache.domain.partition import Partition
 from farthing_cache.ports import NeighbourStore
 from farthing_kit.errors import StoreUnavailable
@@ -18,14 +18,6 @@ Address = tuple[Org, Place]
 STEP_ROWS: Final = 256
 # What an empty partition counts as, where partitions are compared by what they earn per byte.
 LEAST_BYTES: Final = 1024
-
-
-@dataclass(frozen=True, slots=True)
-class Near:
-    """The ids of the nearest entries, and the epoch they belong to."""
-
-    epoch: Epoch
-    ids: list[bytes]
 
 
 @dataclass

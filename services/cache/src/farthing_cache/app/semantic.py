@@ -9,18 +9,17 @@ from typing import Final
 
 from farthing_cache.app.answers import AnswerCache
 from farthing_cache.app.evidence import Evidence
-from farthing_cache.app.neighbourhood import Near, Neighbourhood
 from farthing_cache.app.recorder import Compared, Recorder
 from farthing_cache.domain import eligibility, profile, receipt
 from farthing_cache.domain.answer import USER, CacheKey, Entry, Kept, Org, Wanted
 from farthing_cache.domain.bound import Action, Decision, Reason
 from farthing_cache.domain.errors import VerifierError
 from farthing_cache.domain.hitlog import Outcome
-from farthing_cache.domain.neighbours import Candidate, Meaning, Place, narrow, ranked
+from farthing_cache.domain.neighbours import Candidate, Meaning, Near, Place, narrow, ranked
 from farthing_cache.domain.profile import Profile
 from farthing_cache.domain.receipt import Receipt
 from farthing_cache.domain.veto import Veto, veto
-from farthing_cache.ports import Meter, NeighbourStore, Secrets, Verifier
+from farthing_cache.ports import Meter, Nearby, NeighbourStore, Secrets, Verifier
 from farthing_kit.clock import Clock
 
 OUTCOME_PURPOSE: Final = b"outcome"
@@ -97,7 +96,7 @@ class SemanticCache:
     """Look-ups by meaning."""
 
     answers: AnswerCache
-    neighbourhood: Neighbourhood
+    nearby: Nearby
     store: NeighbourStore
     evidence: Evidence
     verifier: Verifier
@@ -164,7 +163,7 @@ class SemanticCache:
 
     async def _near(self, asked: Asked, place: Place) -> Near:
         limits = self.limits
-        return await self.neighbourhood.near(
+        return await self.nearby.near(
             asked.org,
             place,
             narrow(asked.meaning.unit),
@@ -177,10 +176,10 @@ class SemanticCache:
         said = await self.store.candidates(asked.org, place, near.epoch, near.ids)
         gone = [one_id for one_id, one in zip(near.ids, said, strict=True) if one is None]
         if gone:
-            self.neighbourhood.gone(asked.org, place, gone)
+            self.nearby.gone(asked.org, place, gone)
         wanted = [one for one in said if one is not None and _takes(asked.wanted, one)]
         scored = ranked(asked.meaning.unit, wanted)
-        return [one for one in scored if one[0] >= self.limits.floor]
+        return [one for one in scored[: self.limits.candidates] if one[0] >= self.limits.floor]
 
     def _best(self, words: Profile, found: list[tuple[float, Candidate]]) -> _Best | Match:
         """The best of the candidates, or why none is good."""
@@ -220,9 +219,9 @@ class SemanticCache:
             return found
         entry = await self.answers.take(asked.org, place, best.candidate.id, asked.wanted)
         if entry is None:
-            self.neighbourhood.gone(asked.org, place, [best.candidate.id])
+            self.nearby.gone(asked.org, place, [best.candidate.id])
             return replace(found, outcome=Outcome.GONE)
-        self.neighbourhood.earned(asked.org, place, entry.cost_nano_usd)
+        self.nearby.earned(asked.org, place, entry.cost_nano_usd)
         return replace(found, entry=entry, compare=compare, receipt=self._receipt(asked, best.score, decision))
 
     def _compares(self, decision: Decision) -> bool:

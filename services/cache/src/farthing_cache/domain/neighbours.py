@@ -119,6 +119,14 @@ class News:
 
 
 @dataclass(frozen=True, slots=True)
+class Near:
+    """The ids of the nearest entries, and the epoch they belong to."""
+
+    epoch: Epoch
+    ids: list[bytes]
+
+
+@dataclass(frozen=True, slots=True)
 class Candidate:
     """An entry that may mean the same: its vector as float16, the profile of its words, tier, age, and life left."""
 

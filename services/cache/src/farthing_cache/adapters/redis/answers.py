@@ -14,6 +14,7 @@ from farthing_cache.adapters.keys import KeyNames
 from farthing_cache.adapters.redis import scripts
 from farthing_cache.adapters.redis.client import RedisClient
 from farthing_cache.adapters.redis.unheard import Unheard
+from farthing_cache.adapters.redis.vector_sets import VectorSets
 from farthing_cache.domain.admission import Verdict
 from farthing_cache.domain.answer import CacheKey, Entry, Epoch, Extent, Kept, Mark, Offer, Org, Wanted, labels_of
 from farthing_cache.domain.flight import Claim, Lease
@@ -29,7 +30,8 @@ MAX_LABELS: Final = 10_000
 
 
 class RedisAnswers:
-    """The AnswerStore port, one round trip a method."""
+    """The AnswerStore port, one round trip a method. Vectors go into the logs that replicas read along, or, with
+    `sets`, there: two more round trips of `keep`."""
 
     def __init__(
         self,
@@ -40,6 +42,7 @@ class RedisAnswers:
         lease_time_to_live: timedelta,
         max_leaders: int,
         refresh: EarlyRefresh,
+        sets: VectorSets | None = None,
     ) -> None:
         self._client = client
         self._names = names
@@ -47,6 +50,7 @@ class RedisAnswers:
         self._lease = lease_time_to_live
         self._max_leaders = max_leaders
         self._refresh = refresh
+        self._sets = sets
         self.unheard = Unheard(client, names)
         self._find = client.script(scripts.FIND)
         self._keep = client.script(scripts.KEEP)
@@ -104,6 +108,8 @@ class RedisAnswers:
         ]
         keys = [names.state(org), f"{prefix}:{suffix}", f"{prefix}:worth"]
         verdict, evicted = await self._client.ask(lambda: self._keep(keys=keys, args=args))
+        if self._sets is not None and offer.meaning is not None and int(verdict) == Verdict.KEPT:
+            await self._sets.add(org, key, epoch, offer.meaning)
         return Verdict(int(verdict)), int(evicted)
 
     async def forget(self, org: Org, extent: Extent, idempotency_key: str) -> Epoch:
@@ -113,7 +119,7 @@ class RedisAnswers:
         return Epoch(int(await self._client.ask(lambda: self._forget(keys=keys, args=args))))
 
     def _meaning(self, org: Org, key: CacheKey, prefix: str, kept: Kept) -> tuple[Any, ...]:
-        log = f"{prefix}:{self._names.vectors_suffix(org, key, kept.encoder)}"
+        log = f"{prefix}:{self._names.vectors_suffix(org, key, kept.encoder)}" if self._sets is None else ""
         vector = np.frombuffer(kept.embedding, "<f4")
         exact = vector.astype("<f2").tobytes()
         return log, narrow(vector).tobytes(), exact, kept.profile, self._names.entry_id(org, key)

@@ -112,8 +112,8 @@ return {epoch, mark, claim(name)}
 )
 
 # KEYS: state, entry, worth. ARGV: epoch, mark, answer, tier, labels, life ms, age ms, took ms, cost, worth per byte,
-# suffix, full (1: make room), bytes, longest life ms, then, for a meaning: log, vector as int8, vector as float16,
-# profile, prompt. Returns a Verdict and the number of entries that made room.
+# suffix, full (1: make room), bytes, longest life ms, then, for a meaning: log (or '' for none), vector as int8, vector
+# as float16, profile, prompt. Returns a Verdict and the number of entries that made room.
 KEEP: Final = (
     NOW
     + FORGOTTEN
@@ -152,9 +152,11 @@ redis.call('ZADD', KEYS[3], worth * (1 + tonumber(hits)), ARGV[11])
 redis.call('PEXPIRE', KEYS[3], longest)
 if ARGV[15] then
   redis.call('HSET', KEYS[2], 'v', ARGV[17], 'p', ARGV[18])
-  redis.call('XADD', ARGV[15], 'MINID', '~', string.format('%.0f', now - longest), '*', 'i', ARGV[19], 'v', ARGV[16],
-    'x', string.format('%.0f', now + life), 'w', ARGV[10], 't', ARGV[4])
-  redis.call('PEXPIRE', ARGV[15], longest)
+  if ARGV[15] ~= '' then
+    redis.call('XADD', ARGV[15], 'MINID', '~', string.format('%.0f', now - longest), '*', 'i', ARGV[19], 'v', ARGV[16],
+      'x', string.format('%.0f', now + life), 'w', ARGV[10], 't', ARGV[4])
+    redis.call('PEXPIRE', ARGV[15], longest)
+  end
 else
   redis.call('HDEL', KEYS[2], 'v', 'p')
 end
@@ -226,6 +228,28 @@ for i = 4, #ARGV do
   end
 end
 return found
+"""
+)
+
+# KEYS: state. ARGV: prefix, vector set's suffix, compatibility, its life from now ms (0: as it was), how many elements
+# to look at, prompts…. Drops those elements, and any looked at, whose entries cannot be found by meaning any more.
+TIDY: Final = (
+    STATE
+    + FORGOTTEN
+    + READ
+    + """
+local prefix = ARGV[1] .. ':' .. epoch .. ':'
+local set = prefix .. ARGV[2]
+if ARGV[4] ~= '0' then redis.call('PEXPIRE', set, ARGV[4]) end
+local seen = {unpack(ARGV, 6)}
+if ARGV[5] ~= '0' then
+  for _, prompt in ipairs(redis.call('VRANDMEMBER', set, ARGV[5]) or {}) do seen[#seen + 1] = prompt end
+end
+for _, prompt in ipairs(seen) do
+  local e = read(prefix .. ARGV[3] .. ':' .. prompt, 'p', 'k', 's')
+  if not e[1] or forgotten(e[2], tonumber(e[3])) then redis.call('VREM', set, prompt) end
+end
+return #seen
 """
 )
 
