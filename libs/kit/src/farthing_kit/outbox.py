@@ -34,8 +34,9 @@ SEGMENT_BYTES: Final = 4 * 1024 * 1024
 MAX_RECORD_BYTES: Final = 512 * 1024
 MAX_BATCH: Final = 128
 MAX_BATCH_BYTES: Final = 256 * 1024
-# Nobody waits for a record once it is in the journal; the books are this much later.
-GATHER_S: Final = 0.05
+# Nobody waits for a record once it is in the journal; the books are this much later. Every batch costs a sync in
+# JetStream, and its readers a transaction: at 60 records a second, a fifth of the whole mesh's processor at 0.05.
+GATHER_S: Final = 0.2
 PUBLISH_TIMEOUT_S: Final = 2.0
 BACKOFF_S: Final = (0.05, 2.0)
 FLUSH_TIMEOUT_S: Final = 5.0
@@ -129,12 +130,13 @@ class Outbox:
     async def publish_forever(self) -> None:
         """Publish what is queued, in order, until cancelled.
 
-        A batch gathers for a moment, and while the one before it is synced: alone, a message costs many times what it
-        costs in a batch.
+        A batch gathers for a moment unless it is full, and while the one before it is synced: alone, a message costs
+        many times what it costs in a batch.
         """
         while True:
             await self._work.wait()
-            await asyncio.sleep(GATHER_S)
+            if len(self._queue) < MAX_BATCH:
+                await asyncio.sleep(GATHER_S)
             batch = self._next_batch()
             if len(batch) > 1 and self._atomic and await self._published_as_one(batch):
                 self._acknowledge(batch)

@@ -38,7 +38,7 @@ DECIDED: Final = "routing.decided"
 OUTCOME: Final = "routing.outcome"
 
 # What is foretold is nobody's concern until its outcome is known: batches cost the disk one sync each.
-GATHER_S: Final = 0.05
+GATHER_S: Final = 0.2
 MAX_BATCH: Final = 128
 TIMEOUT_S: Final = 2.0
 BACKOFF_S: Final = (0.1, 5.0)
@@ -178,7 +178,8 @@ class JetStreamOutcomeBook:
                     await self._make_streams()
                     self.made = True
                 await self._work.wait()
-                await asyncio.sleep(GATHER_S)
+                if len(self._pending) < MAX_BATCH:
+                    await asyncio.sleep(GATHER_S)
                 await self._publish(list(islice(self._pending.values(), MAX_BATCH)))
                 backoff_s = BACKOFF_S[0]
             except (nats.errors.Error, OSError, TimeoutError) as error:
