@@ -156,6 +156,9 @@ class SemanticCache:
         found = await self._candidates(asked, place, near)
         if not found:
             return await self._without(asked, Match(Outcome.GONE))
+        found = [one for one in found[: self.limits.candidates] if one[0] >= self.limits.floor]
+        if not found:
+            return await self._without(asked, Match(Outcome.NO_CANDIDATE))
         best = self._best(words, found)
         if isinstance(best, Match):
             return await self._without(asked, best)
@@ -178,8 +181,7 @@ class SemanticCache:
         if gone:
             self.nearby.gone(asked.org, place, gone)
         wanted = [one for one in said if one is not None and _takes(asked.wanted, one)]
-        scored = ranked(asked.meaning.unit, wanted)
-        return [one for one in scored[: self.limits.candidates] if one[0] >= self.limits.floor]
+        return ranked(asked.meaning.unit, wanted)
 
     def _best(self, words: Profile, found: list[tuple[float, Candidate]]) -> _Best | Match:
         """The best of the candidates, or why none is good."""
