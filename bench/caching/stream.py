@@ -5,11 +5,13 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from farthing_cache.app.semantic import Limits
 from farthing_cache.domain.bound import Action, Decision, Guard, Promise, Reason
 
 CANDIDATES = 5
 CHECK_EVERY = 500
 NOTHING_NEAR = Decision(Action.MISS, Reason.SCORE)
+COMPARE_SHARE = Limits().compare_share  # of the misses that are not explored
 LABEL_DELAY = 32  # requests until a comparison is done, off the critical path
 
 
@@ -64,7 +66,8 @@ def run(order: Sequence[int], near: Sequence[Sequence[Neighbour]], promise: Prom
         if best is not None and decision.action is not Action.SERVE:
             explored = decision.action is Action.EXPLORE
             outcome.explored += explored
-            waiting.append((at + LABEL_DELAY, best.score, explored, best.same, decision.propensity))
+            if explored or decision.reason is Reason.THIN or chance.random() < COMPARE_SHARE:
+                waiting.append((at + LABEL_DELAY, best.score, explored, best.same, decision.propensity))
         if outcome.requests % CHECK_EVERY == 0:
             outcome.check()
     outcome.bound = guard.standing().wrong_at_most

@@ -311,7 +311,7 @@ class Guard:
 
     def _lowest_safe(self) -> int:
         left = self.promise.delta * (self.in_period + self.promise.pace) - self.bound()
-        allowed = min(self.promise.delta, left / self.promise.pace) * self.weight
+        allowed = min(self.promise.delta, left / (self.promise.pace * self._overhead())) * self.weight
         shares = never_rising(self.wrong, self.labelled)
         lowest, errors = BINS, 0.0
         for at in range(BINS - 1, -1, -1):
@@ -321,11 +321,22 @@ class Guard:
             lowest = at
         return lowest
 
+    def _overhead(self) -> float:
+        """How much faster the bound has grown than the errors that it bounds: what is left of the account is spent at
+        the pace of the bound."""
+        errors = max(0.0, self.account.estimate - self.account.seen_wrong) + _EARLY_ERRORS
+        return max(1.0, (self.bound() + _EARLY_OVERHEAD * _EARLY_ERRORS) / errors)
+
     def _forget(self) -> None:
         kept = math.exp(-self.promise.refit_every / self.promise.memory)
         self.weight *= kept
         for counts in (self.candidates, self.labelled, self.wrong):
             counts[:] = [kept * count for count in counts]
+
+
+# What the overhead is taken to be before any error is known, and how many errors outweigh that.
+_EARLY_OVERHEAD: Final = 1.5
+_EARLY_ERRORS: Final = 20.0
 
 
 def _guess(score: float) -> float:
