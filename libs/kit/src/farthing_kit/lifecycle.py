@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import os
 import signal
@@ -231,6 +232,7 @@ async def _serve(process: Process[S], build: Build[S]) -> int:
         if not opening.done():
             return await stopping
         opening.result()
+        _settle()
         _announce(process)
         return await stopping
     except (ServerError, OSError) as error:
@@ -246,6 +248,13 @@ async def _serve(process: Process[S], build: Build[S]) -> int:
         for task in (opening, stopping):
             task.cancel()
         await asyncio.wait({opening, stopping})
+
+
+def _settle() -> None:
+    """What was loaded to start lives as long as the process: full collections, during which no call is answered, need
+    not visit it each time."""
+    gc.collect()
+    gc.freeze()
 
 
 def _announce(process: Process[Any]) -> None:
