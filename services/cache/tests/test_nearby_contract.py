@@ -11,19 +11,25 @@ import pytest
 from redis.asyncio import Redis
 
 from farthing_cache.adapters.keys import KeyNames
+from farthing_cache.adapters.redis import vector_sets
 from farthing_cache.adapters.redis.answers import RedisAnswers
 from farthing_cache.adapters.redis.client import RedisClient, connect
 from farthing_cache.adapters.redis.neighbours import RedisNeighbours
 from farthing_cache.adapters.redis.vector_sets import VectorSets
 from farthing_cache.app.neighbourhood import Neighbourhood
+from farthing_cache.config import CacheSettings
 from farthing_cache.domain.admission import Verdict
 from farthing_cache.domain.answer import Answer, CacheKey, Extent, Kept, Offer, Org, Wanted
 from farthing_cache.domain.breaker import Breaker
 from farthing_cache.domain.neighbours import Place, narrow, ranked
 from farthing_cache.domain.refresh import EarlyRefresh
+from farthing_cache.main import build
 from farthing_cache.ports import Nearby
 from farthing_kit.clock import SystemClock
 from farthing_kit.errors import StoreUnavailable
+from farthing_kit.server import ServerError
+from farthing_kit.testing.server import running
+from farthing_kit.testing.settings import settings
 from farthing_kit.testing.waiting import until
 from farthing_kit.usage import TokenUsage
 from services.cache.tests.evidence import Vector, at_cosine, unit
@@ -173,6 +179,16 @@ async def test_a_vector_of_another_length_finds_nothing(world: World) -> None:
     with contextlib.suppress(StoreUnavailable):  # as good as nothing: a miss
         assert await world.found(unit(1)[:100]) == []
     assert await world.found(unit(1)) == [1]
+
+
+async def test_a_redis_without_vector_sets_is_said_at_the_start(
+    redis_url: str, nats_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(vector_sets, "SEARCH", "VSIM_OF_A_LATER_REDIS")
+    made = settings(CacheSettings, redis_url=redis_url, nats_url=nats_url, vector_sets=True)
+    with pytest.raises(ServerError, match="use Redis 8, or switch it off"):
+        async with running("cache", made, build):
+            pass
 
 
 @pytest.mark.parametrize("world", ["vector sets"], indirect=True)

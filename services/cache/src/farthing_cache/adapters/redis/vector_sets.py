@@ -14,6 +14,7 @@ from farthing_cache.domain.answer import CacheKey, Epoch, Kept, Org
 from farthing_cache.domain.neighbours import Int8s, Near, Place
 from farthing_kit.errors import StoreUnavailable
 
+SEARCH: Final = "VSIM"
 # Elements of a set that are looked at for each one that is added. In a set where as many entries end as begin, one in
 # `SAMPLE` elements is then of an entry that has ended; with one alone there would be no limit.
 SAMPLE: Final = 3
@@ -50,7 +51,7 @@ class VectorSets:
 
     async def require(self) -> None:
         """Raises NoVectorSets if there are none, StoreUnavailable if that cannot be known now."""
-        known = await self._client.command("COMMAND", "INFO", "VSIM")
+        known = await self._client.command("COMMAND INFO", SEARCH)  # in one: redis-py cannot read that there is none
         if not any(known):
             raise NoVectorSets(
                 "FARTHING_CACHE_VECTOR_SETS is on, and this Redis has no vector sets: use Redis 8, or switch it off, "
@@ -75,7 +76,7 @@ class VectorSets:
         epoch = Epoch(int(said))
         asked = vector.astype("<f4").tobytes()
         found = await self._client.command(
-            *("VSIM", self._set(org, place, epoch), "FP32", asked, "COUNT", MORE * count, "EF", EXPANSION)
+            *(SEARCH, self._set(org, place, epoch), "FP32", asked, "COUNT", MORE * count, "EF", EXPANSION)
         )
         return Near(epoch, [bytes.fromhex(element.decode()) for element in found])
 
