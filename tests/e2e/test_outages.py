@@ -144,7 +144,23 @@ async def test_redis_away_under_load_fails_no_request_and_hits_come_back(frail: 
         assert load.failed == 0
 
 
-async def within(limit_s: float, wait: Awaitable[None]) -> None:
+async def test_who_follows_an_answer_when_the_cache_loses_redis_gets_all_of_it(frail: MeshUnderTest) -> None:
+    gateway = await frail.gateway()
+    text = " ".join(f"word{number}" for number in range(40))
+    asked = prompt(text, model="echo-slow", max_tokens=256)
+    led, followed = asyncio.Event(), asyncio.Event()
+    async with asyncio.TaskGroup() as group:
+        lead = group.create_task(gateway.ask(asked, lambda _: led.set()))
+        await within(BOOKED_WITHIN_S, led.wait())
+        follow = group.create_task(gateway.ask(asked, lambda _: followed.set()))
+        await within(BOOKED_WITHIN_S, followed.wait())
+        frail.to_redis["cache"].partition()
+    frail.to_redis["cache"].heal()
+    assert (lead.result().text, follow.result().text) == (text, text)
+    await frail.until_answers(prompt("the cache has redis again", no_cache=True))
+
+
+async def within(limit_s: float, wait: Awaitable[object]) -> None:
     async with asyncio.timeout(limit_s):
         await wait
 
