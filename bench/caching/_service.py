@@ -133,8 +133,8 @@ def units(dice: np.random.Generator, count: int) -> Vectors:
     return np.asarray(made / np.linalg.norm(made, axis=1, keepdims=True), np.float32)
 
 
-def nearby(dice: np.random.Generator, vectors: Vectors, cosine: float) -> Vectors:
-    """A vector at a cosine from each."""
+def nearby(dice: np.random.Generator, vectors: Vectors, cosine: float | Vectors) -> Vectors:
+    """A vector at a cosine from each, or each at its own (a column)."""
     across = units(dice, len(vectors))
     across -= np.sum(across * vectors, axis=1, keepdims=True) * vectors
     across /= np.linalg.norm(across, axis=1, keepdims=True)

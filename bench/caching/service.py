@@ -21,7 +21,6 @@ from farthing.cache.v1.cache_service_pb2_grpc import CacheServiceStub
 from farthing.type.v1.model_pb2 import CacheLevel
 from farthing_cache.domain.answer import CacheKey, Org
 from farthing_cache.domain.neighbours import Place, narrow
-from farthing_kit.errors import FarthingError
 
 LOOKUPS = 2_000
 WARM_UP = 200
@@ -30,39 +29,39 @@ ENTRIES = 10_000
 BATCH = 500
 ANSWER = "An answer of about the usual length. " * 25
 ACME = Org("acme")
-MILLION = 1_000_000
+PLACE = Place.of(CacheKey(b"c" * 32, b""), mesh.ENCODER)
 DAY_MS = 24 * 3600 * 1000
-LOAD_WAIT_S = 3_600
+LOAD_WAIT_S = 60
 NOTES = __doc__ or ""
 
 
 def run(options: argparse.Namespace) -> dict[str, float]:
     """The figures."""
-    return asyncio.run(measure(options.seed, ENTRIES))
+    return asyncio.run(_run(np.random.default_rng(options.seed)))
 
 
-async def measure(seed: int, entries: int) -> dict[str, float]:
-    """The figures for so many vectors; those of a million have names of their own, and none of equal requests."""
-    dice = np.random.default_rng(seed)
-    memory = str(max(256 * 1024 * 1024, entries * 1_200))
-    async with mesh.running(vector_memory_bytes=memory, redis_timeout_ms="2000") as running:
+async def _run(dice: np.random.Generator) -> dict[str, float]:
+    async with mesh.running(redis_timeout_ms="2000") as running:
         stub, raw = await running.stub(), await running.raw()
         await mesh.trust(running.redis_url, [ACME])
-        figures = await _exact(stub) if entries < MILLION else {}
-        before = await _bytes(raw)
-        vectors = await _fill(stub, raw, dice, entries)
-        filled = await _bytes(raw)
-        took = await _loaded(stub, vectors[0], entries)
-        name = "_1m" if entries >= MILLION else ""
-        figures |= await _semantic(stub, mesh.nearby(dice, vectors, 0.97), name)
+        figures = await _exact(stub)
+        before = await used_bytes(raw)
+        vectors = mesh.units(dice, PROBES)
+        log = await keep(stub, vectors)
+        for start in range(PROBES, ENTRIES, BATCH):
+            await append(raw, log, mesh.units(dice, min(BATCH, ENTRIES - start)), start)
+        filled = await used_bytes(raw)
+        took = await _loaded(stub, vectors[0])
+        probes = mesh.nearby(dice, vectors, 0.97)
+        figures |= await semantic(stub, lambda number: probes[number])
         stats = await stub.GetStats(pb.GetStatsRequest())
         return figures | {
-            f"semantic_entries{name}": float(stats.vectors),
-            f"vector_bytes_each{name}": stats.vector_bytes / max(1, stats.vectors),
-            f"replica_rss_mib{name}": _rss_mib(running.processes[0].pid),
-            f"redis_bytes_each_vector{name}": (filled - before) / entries,
-            f"partition_load_s{name}": took,
-            f"load_average{name}": os.getloadavg()[0],
+            "semantic_entries": float(stats.vectors),
+            "vector_bytes_each": stats.vector_bytes / max(1, stats.vectors),
+            "replica_rss_mib": rss_mib(running.processes[0].pid),
+            "redis_bytes_each_vector": (filled - before) / ENTRIES,
+            "partition_load_s": took,
+            "load_average": os.getloadavg()[0],
         }
 
 
@@ -78,18 +77,19 @@ async def _exact(stub: CacheServiceStub) -> dict[str, float]:
     return {"exact_p50_ms": quantile(took, 0.5), "exact_p99_ms": quantile(took, 0.99)}
 
 
-async def _semantic(stub: CacheServiceStub, probes: mesh.Vectors, name: str) -> dict[str, float]:
+async def semantic(stub: CacheServiceStub, vector: Callable[[int], mesh.Vectors]) -> dict[str, float]:
+    """Look-ups of what means the same as what `keep` kept, each by a vector near to its own."""
     numbers = iter(range(10**9))
     served = 0
     reasons: Counter[int] = Counter()
 
     async def ask() -> bool:
         nonlocal served
-        number = next(numbers) % len(probes)
+        number = next(numbers) % PROBES
         found = await stub.SemanticLookup(
             pb.SemanticLookupRequest(
                 key=mesh.key(b"asked"),
-                meaning=mesh.meaning(mesh.question(number, "the"), probes[number]),
+                meaning=mesh.meaning(mesh.question(number, "the"), vector(number)),
                 task=mesh.TASK,
                 max_error_share=mesh.DELTA,
             )
@@ -103,10 +103,10 @@ async def _semantic(stub: CacheServiceStub, probes: mesh.Vectors, name: str) -> 
 
     took = await _timed(ask, LOOKUPS)
     return {
-        f"semantic_cache_p50_ms{name}": quantile(took, 0.5),
-        f"semantic_cache_p99_ms{name}": quantile(took, 0.99),
-        f"semantic_recall{name}": served / (LOOKUPS + WARM_UP),
-        f"semantic_verifier_timeouts{name}": reasons[pb.MISS_REASON_VERIFIER] / (LOOKUPS + WARM_UP),
+        "semantic_cache_p50_ms": quantile(took, 0.5),
+        "semantic_cache_p99_ms": quantile(took, 0.99),
+        "semantic_recall": served / (LOOKUPS + WARM_UP),
+        "semantic_verifier_timeouts": reasons[pb.MISS_REASON_VERIFIER] / (LOOKUPS + WARM_UP),
     }
 
 
@@ -122,51 +122,49 @@ async def _timed(ask: Callable[[], Awaitable[bool]], count: int) -> list[float]:
     return took
 
 
-async def _fill(stub: CacheServiceStub, raw: Redis, dice: np.random.Generator, entries: int) -> mesh.Vectors:
-    """Keep requests: the first ones through the service, with answers; the others, which are only to be searched
-    among, as rows of the partition's log. The vectors of the first ones."""
+async def keep(stub: CacheServiceStub, vectors: mesh.Vectors) -> str:
+    """Keep requests with answers, one for each vector; the name of their partition's log."""
     epoch = (await stub.Lookup(pb.LookupRequest(key=mesh.key(b"x")))).epoch
-    vectors = mesh.units(dice, PROBES)
     for number, vector in enumerate(vectors):
         where = mesh.key(f"kept {number}".encode())
         said = mesh.meaning(mesh.question(number, "a"), vector)
         await stub.Store(pb.StoreRequest(key=where, answer=mesh.answer(ANSWER), epoch=epoch, meaning=said))
-    place = Place.of(CacheKey(b"c" * 32, b""), mesh.ENCODER)
-    log = f"{mesh.NAMES.partition(ACME)}:{epoch}:{mesh.NAMES.vectors_suffix(ACME, place.key, place.encoder)}"
+    return f"{mesh.NAMES.partition(ACME)}:{epoch}:{mesh.NAMES.vectors_suffix(ACME, PLACE.key, PLACE.encoder)}"
+
+
+async def append(raw: Redis, log: str, vectors: mesh.Vectors, start: int) -> None:
+    """Add what is only to be searched among, as rows of the log without entries."""
     ends = str(int(time.time() * 1000) + DAY_MS)
-    for start in range(PROBES, entries, BATCH):
-        rows = mesh.units(dice, min(BATCH, entries - start))
-        async with raw.pipeline(transaction=False) as pipe:
-            for number, row in enumerate(rows, start=start):
-                fields = {"i": number.to_bytes(16, "big"), "v": narrow(row).tobytes(), "x": ends, "w": "0.1", "t": "1"}
-                pipe.xadd(log, fields)  # type: ignore[arg-type, unused-awaitable]
-            await pipe.execute()
-    return vectors
+    async with raw.pipeline(transaction=False) as pipe:
+        for number, row in enumerate(vectors, start=start):
+            fields = {"i": row_id(number), "v": narrow(row).tobytes(), "x": ends, "w": "0.1", "t": "1"}
+            pipe.xadd(log, fields)  # type: ignore[arg-type, unused-awaitable]
+        await pipe.execute()
 
 
-async def _loaded(stub: CacheServiceStub, vector: mesh.Vectors, entries: int) -> float:
-    """Seconds until a replica that knew nothing has read a partition. Meanwhile its look-ups may fail: misses."""
+def row_id(number: int) -> bytes:
+    """The id of a row without an entry."""
+    return number.to_bytes(16, "big")
+
+
+async def _loaded(stub: CacheServiceStub, vector: mesh.Vectors) -> float:
+    """Seconds until a replica that knew nothing has read a partition."""
     started = time.perf_counter()
     said = mesh.meaning("What is a warm up?", vector)
     asked = pb.SemanticLookupRequest(key=mesh.key(b"w"), meaning=said, task=mesh.TASK, max_error_share=mesh.DELTA)
-    loaded, failed = False, 0
     async with asyncio.timeout(LOAD_WAIT_S):
-        while not loaded:
-            try:
-                await stub.SemanticLookup(asked)
-                loaded = (await stub.GetStats(pb.GetStatsRequest())).vectors >= entries
-            except FarthingError:
-                failed += 1
+        while (await stub.GetStats(pb.GetStatsRequest())).vectors < ENTRIES:
+            await stub.SemanticLookup(asked)
             await asyncio.sleep(0.05)
-    if failed:
-        print(f"{failed} look-ups failed while the partition was read")
     return time.perf_counter() - started
 
 
-async def _bytes(raw: Redis) -> int:
+async def used_bytes(raw: Redis) -> int:
+    """What Redis holds."""
     return int((await raw.info("memory"))["used_memory"])
 
 
-def _rss_mib(pid: int) -> float:
+def rss_mib(pid: int) -> float:
+    """The memory of a process."""
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     return int(next(line.split()[1] for line in lines if line.startswith("VmRSS"))) / 1024

@@ -8,12 +8,12 @@ import numpy as np
 import numpy.typing as npt
 
 from farthing_cache.domain.codes import FIRST_WORDS, WORDS, Words, most_apart
-from farthing_cache.domain.neighbours import Floats, Int8s, Rows
+from farthing_cache.domain.neighbours import Rows
 
 Numbers = npt.NDArray[np.intp]
 
 # Rows of a large block: its first codes fit into a core's second cache, and it is moved in a few milliseconds.
-ROOM: Final = 32_768
+ROOM: Final = 16_384
 # Blocks grow, each from that before it, so that a partition of few rows takes little and nothing is ever copied.
 FIRST_ROOM: Final = 64
 GROWTH: Final = 4
@@ -73,23 +73,18 @@ class Block:
         self.left -= int(np.count_nonzero(self._rows.ends_ms[numbers]))
         self._rows.ends_ms[numbers] = 0
 
-    def search(self, vector: Floats, words: Words, floor: float, min_tier: int, now_ms: int) -> tuple[Floats, Numbers]:
-        """The cosines and numbers of rows at or above a floor that have not ended and are of a high enough tier."""
-        rows, first = self.rows, self._first[:, : self.count]
-        apart = np.bitwise_count(first ^ words[:FIRST_WORDS, None]).sum(axis=0, dtype=np.uint8)
-        near = np.flatnonzero(apart <= most_apart(FIRST_WORDS, floor))
-        near = near[(rows.ends_ms[near] > now_ms) & (rows.tiers[near] >= min_tier)]
-        further = np.bitwise_count(self._rest[near] ^ words[FIRST_WORDS:]).sum(axis=1, dtype=np.uint16)
-        whole = apart[near] + further
-        within = whole <= most_apart(WORDS, floor)
-        near, whole = near[within], whole[within]
-        if len(near) > COMPARED:
-            near = near[np.argpartition(whole, COMPARED)[:COMPARED]]
-        cosines = _cosines(vector, rows.vectors[near])
-        return cosines[cosines >= floor], near[cosines >= floor]
+    def search(self, words: Words, floor: float, min_tier: int, now_ms: int) -> Numbers:
+        """The rows that may be at or above a floor, have not ended and are of a high enough tier."""
+        near, apart = self._within(words, floor)
+        wanted = (self._rows.ends_ms[near] > now_ms) & (self._rows.tiers[near] >= min_tier)
+        near, apart = near[wanted], apart[wanted]
+        return near if len(near) <= COMPARED else near[np.argpartition(apart, COMPARED)[:COMPARED]]
 
-
-def _cosines(vector: Floats, others: Int8s) -> Floats:
-    wide = others.astype(np.float32)
-    lengths = np.sqrt(np.einsum("ij,ij->i", wide, wide)) * np.linalg.norm(vector)
-    return np.asarray(wide @ vector / np.maximum(lengths, 1.0), np.float32)
+    def _within(self, words: Words, floor: float) -> tuple[Numbers, npt.NDArray[np.uint16]]:
+        """The rows whose codes say that they may be at or above a floor, and in how many bits they differ."""
+        first = np.bitwise_count(self._first[:, : self.count] ^ words[:FIRST_WORDS, None]).sum(axis=0, dtype=np.uint8)
+        near = np.flatnonzero(first <= most_apart(FIRST_WORDS, floor))
+        rest = np.bitwise_count(self._rest[near] ^ words[FIRST_WORDS:]).sum(axis=1, dtype=np.uint16)
+        apart = first[near] + rest
+        within = apart <= most_apart(WORDS, floor)
+        return near[within], apart[within]

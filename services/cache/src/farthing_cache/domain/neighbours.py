@@ -95,7 +95,9 @@ class Rows:
 
     def of(self, one: bytes) -> npt.NDArray[np.intp]:
         """Those of an entry."""
-        return np.flatnonzero((self.ids == np.frombuffer(one, np.uint64)).all(axis=1))
+        first, last = np.frombuffer(one, np.uint64)
+        found = np.flatnonzero(self.ids[:, 1] == last)
+        return np.asarray(found[self.ids[found, 0] == first], np.intp)
 
     def _columns(self) -> tuple[npt.NDArray[Any], ...]:
         return self.ids, self.vectors, self.ends_ms, self.worth, self.tiers

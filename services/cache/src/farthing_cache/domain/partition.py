@@ -67,9 +67,8 @@ class Partition:
         """The ids of the nearest rows at or above a cosine that have not ended and are of a high enough tier."""
         if len(vector) != self._dimension or not self._blocks:
             return []
-        words, wide = codes(vector[None])[0], vector.astype(np.float32)
         found: dict[bytes, Hit] = {}
-        for block, number in self._ranked(wide, words, floor, min_tier, now_ms):
+        for block, number in self._ranked(vector, floor, min_tier, now_ms):
             one = block.rows.id(number)
             if one in found:
                 found[one] = _later(found[one], (block, number))
@@ -79,11 +78,16 @@ class Partition:
                 break
         return list(found)
 
-    def _ranked(self, vector: Floats, words: Words, floor: float, min_tier: int, now_ms: int) -> Iterator[Hit]:
-        found = [block.search(vector, words, floor, min_tier, now_ms) for block in self._blocks]
-        numbers = np.concatenate([numbers for _, numbers in found])
-        places = np.repeat(np.arange(len(found)), [len(numbers) for _, numbers in found])
-        for at in np.argsort(-np.concatenate([cosines for cosines, _ in found]), kind="stable"):
+    def _ranked(self, vector: Int8s, floor: float, min_tier: int, now_ms: int) -> Iterator[Hit]:
+        """Rows at or above a cosine, the nearest first."""
+        words = codes(vector[None])[0]
+        found = [block.search(words, floor, min_tier, now_ms) for block in self._blocks]
+        vectors = [block.rows.vectors[numbers] for block, numbers in zip(self._blocks, found, strict=True)]
+        cosines = _cosines(vector, np.concatenate(vectors))
+        numbers, places = np.concatenate(found), np.repeat(np.arange(len(found)), [len(each) for each in found])
+        for at in np.argsort(-cosines, kind="stable"):
+            if cosines[at] < floor:
+                return
             yield self._blocks[places[at]], int(numbers[at])
 
     def _append(self, rows: Rows, words: Words) -> None:
@@ -122,3 +126,9 @@ def _later(one: Hit, other: Hit) -> Hit:
     first, last = sorted((one, other), key=lambda hit: float(hit[0].rows.ends_ms[hit[1]]))
     first[0].drop(np.array([first[1]]))
     return last
+
+
+def _cosines(vector: Int8s, others: Int8s) -> Floats:
+    one, wide = vector.astype(np.float32), others.astype(np.float32)
+    lengths = np.sqrt(np.einsum("ij,ij->i", wide, wide)) * np.linalg.norm(one)
+    return np.asarray(wide @ one / np.maximum(lengths, 1.0), np.float32)
