@@ -77,10 +77,10 @@ def test_people_see_every_digit(amount: int, text: str) -> None:
 
 
 @given(st.integers(0, 10**19), st.integers(0, WHOLE))
-def test_the_price_of_a_hit_is_its_exact_share_rounded_half_up(counterfactual: int, share: int) -> None:
-    price = HitPrice(1, Millionths(share)).of(NanoUsd(counterfactual))
-    assert Fraction(-1, 2) < price - Fraction(counterfactual * share, WHOLE) <= Fraction(1, 2)
-    assert 0 <= price <= counterfactual
+def test_the_price_of_a_hit_is_its_exact_share_rounded_half_up(spared: int, share: int) -> None:
+    price = HitPrice(1, Millionths(share)).of(NanoUsd(spared))
+    assert Fraction(-1, 2) < price - Fraction(spared * share, WHOLE) <= Fraction(1, 2)
+    assert 0 <= price <= spared
 
 
 @given(st.integers(0, WHOLE))

@@ -232,14 +232,14 @@ def test_a_cached_answer_is_booked_at_nothing_and_saves() -> None:
     assert book(hit(reservation_id="r1")).counts
 
 
-@given(USAGES, PRICES, st.integers(0, WHOLE))
-def test_a_hit_costs_a_share_of_what_it_spared_and_is_held_at_that(
-    spared: TokenUsage, dear: UnitPrices, share: int
+@given(USAGES, PRICES, PRICES, st.integers(0, WHOLE))
+def test_a_hit_costs_a_share_of_the_call_that_it_spared_and_is_held_at_that(
+    spared: TokenUsage, own: UnitPrices, dear: UnitPrices, share: int
 ) -> None:
-    quote = QUOTE.__class__(1, "m", SMALL, "l", dear)
+    quote = QUOTE.__class__(1, "m", own, "l", dear)
     price = HitPrice(4, Millionths(share))
     booking = book(hit(counterfactual_usage=spared, quote=quote, hit_price=price))
-    assert booking.cost == price.of(booking.counterfactual_cost)
+    assert booking.cost == price.of(cost(spared, own)) <= book(event(usage=spared, quote=quote)).cost
     assert (booking.counterfactual_cost, booking.counts) == (cost(spared, dear), booking.cost > 0)
     assert [entry.account for entry in booking.entries] == ["tenant:acme", "cache"]
     if 0 < spared.total <= MAX_TOKENS and booking.cost <= MAX_NANO_USD:

@@ -246,15 +246,15 @@ async def test_a_hit_is_booked_at_its_share_and_saves_the_rest(database: Databas
     await post(ledger, hit("q1", hit_price=price), hit("q2"), hit("q3", quote=None, hit_price=price), event("q4"))
     (transaction,) = await ledger.transactions("", "q1", None, 10)
     assert [(entry.account, entry.amount) for entry in transaction.entries] == [
-        ("tenant:acme", COUNTERFACTUAL // 10),
-        ("cache", -COUNTERFACTUAL // 10),
+        ("tenant:acme", COST // 10),
+        ("cache", -COST // 10),
     ]
     rows = {row.group: row for row in await ledger.costs(ReportQuery(GroupBy.CACHE_LEVEL))}
-    assert rows["EXACT"].cost == COUNTERFACTUAL // 10
-    assert rows["EXACT"].saved == 2 * COUNTERFACTUAL - COUNTERFACTUAL // 10
+    assert rows["EXACT"].cost == COST // 10
+    assert rows["EXACT"].saved == 2 * COUNTERFACTUAL - COST // 10
     found = await ledger.verify()
     assert found.violations == ()
-    assert found.usage_total == found.ledger_total == COST + COUNTERFACTUAL // 10
+    assert found.usage_total == found.ledger_total == COST + COST // 10
 
 
 async def test_the_price_of_a_hit_in_sql_is_the_one_that_was_booked(database: Database, ledger: PostgresLedger) -> None:

@@ -219,12 +219,12 @@ async def test_a_model_without_a_price_is_not_admitted(accounting: Accounting) -
     assert (error.reason, error.metadata["model"]) == (R.ERROR_REASON_PRICE_MISSING, "huge")
 
 
-async def test_a_hit_reserves_its_share_of_the_counterfactual(accounting: Accounting) -> None:
-    await accounting.set_budget(money=2 * 90_000 + 1, limit_tokens=1, limit_concurrency=1)
+async def test_a_hit_reserves_its_share_of_the_models_price(accounting: Accounting) -> None:
+    await accounting.set_budget(money=2 * 10_000 + 1, limit_tokens=1, limit_concurrency=1)
     price = policy_pb2.HitPrice(policy_version=1, share_millionths=100_000)
     made = await accounting.reserve("h1", hit_price=price)
-    # 600 + 400 tokens of the large model at 0.90 dollars for a million, and a tenth of that.
-    assert (made.reservation.amount.nano_units, made.reservation.tokens) == (90_000, 0)
+    # 600 + 400 tokens of the small model at 0.10 dollars for a million, and a tenth of that.
+    assert (made.reservation.amount.nano_units, made.reservation.tokens) == (10_000, 0)
     again = await accounting.reserve("h1", hit_price=price)
     assert (again.reservation.expire_time, again.quote) == (made.reservation.expire_time, made.quote)
     assert await reason(accounting.reserve("h1")) == "IDEMPOTENCY_MISMATCH"
@@ -232,7 +232,7 @@ async def test_a_hit_reserves_its_share_of_the_counterfactual(accounting: Accoun
     assert await reason(accounting.reserve("h1", hit_price=other)) == "IDEMPOTENCY_MISMATCH"
     await accounting.reserve("h2", hit_price=price)  # neither tokens nor places are in its way
     (state,) = await accounting.state()
-    assert (state.reserved.nano_units, state.reserved_tokens, state.in_flight) == (180_000, 0, 0)
+    assert (state.reserved.nano_units, state.reserved_tokens, state.in_flight) == (20_000, 0, 0)
     assert (await refused(accounting.reserve("h3", hit_price=price))).metadata["remaining_nano_usd"] == "1"
 
 
@@ -315,7 +315,7 @@ async def test_a_usage_event_is_booked_and_settles_its_reservation(accounting: A
 
 
 async def test_a_charged_hit_is_booked_settled_and_verified(accounting: Accounting) -> None:
-    await accounting.set_budget(money=100_000)
+    await accounting.set_budget(money=16_999)
     policy = policy_pb2.Policy(default_tier=model_pb2.TIER_SMALL, max_tier=model_pb2.TIER_LARGE, max_output_tokens=64)
     policy.semantic_cache.hit_price_share = 0.1
     request = budget_pb.SetPolicyRequest(idempotency_key=once(), org="acme", policy=policy)
@@ -329,11 +329,11 @@ async def test_a_charged_hit_is_booked_settled_and_verified(accounting: Accounti
     await accounting.publish(event, event)
     verified = await accounting.until_booked(1)
     await accounting.until_settled()
-    assert (verified.ledger_total.nano_units, list(verified.violations)) == (63_000, [])
+    assert (verified.ledger_total.nano_units, list(verified.violations)) == (7_000, [])
     (state,) = await accounting.state()
-    assert (state.spent.nano_units, state.spent_tokens, state.reserved.nano_units) == (63_000, 0, 0)
+    assert (state.spent.nano_units, state.spent_tokens, state.reserved.nano_units) == (7_000, 0, 0)
     total = (await accounting.costs()).total
-    assert (total.cost.nano_units, total.saved.nano_units, total.cache_hits) == (63_000, 567_000, 1)
+    assert (total.cost.nano_units, total.saved.nano_units, total.cache_hits) == (7_000, 623_000, 1)
     assert await reason(accounting.reserve("h2", hit_price=price)) == "BUDGET_EXCEEDED"
 
 

@@ -159,11 +159,10 @@ class Accounting(admission_rpc.AdmissionServiceServicer, price_rpc.PriceServiceS
 
 def _worst(request: admission.ReserveRequest, quote: Quote) -> NanoUsd:
     """As accounting computes it."""
-    tokens = usage_from_message(request.estimate)
+    whole = cost(usage_from_message(request.estimate), prices_from_message(quote.prices))
     if not request.HasField("hit_price"):
-        return cost(tokens, prices_from_message(quote.prices))
-    price = HitPrice(request.hit_price.policy_version, Millionths(request.hit_price.share_millionths))
-    return price.of(cost(tokens, prices_from_message(quote.counterfactual_prices)))
+        return whole
+    return HitPrice(request.hit_price.policy_version, Millionths(request.hit_price.share_millionths)).of(whole)
 
 
 class Cache(cache_rpc.CacheServiceServicer):

@@ -8,14 +8,14 @@ from hypothesis import strategies as st
 
 from farthing_gateway.domain import costs
 from farthing_gateway.domain.acceptance import Limits, accept
-from farthing_gateway.domain.catalogue import catalogue
+from farthing_gateway.domain.catalogue import ModelPrice, catalogue
 from farthing_gateway.domain.eligibility import CacheUse, cache_use
 from farthing_gateway.domain.estimate import TOKENS_PER_MESSAGE, TOKENS_PER_PROMPT, estimate
-from farthing_gateway.domain.model import Role
+from farthing_gateway.domain.model import Role, Tier
 from farthing_gateway.domain.policy import Policy
 from farthing_gateway.domain.prompt import CacheControl, Message, Prompt
 from farthing_kit.context import Principal
-from farthing_kit.money import WHOLE, HitPrice, Millionths
+from farthing_kit.money import WHOLE, HitPrice, Millionths, UnitPrices
 from farthing_kit.usage import TokenUsage
 from services.gateway.tests.values import MODELS, POLICY, PRICES, ask, policy, sampled
 
@@ -63,12 +63,43 @@ def test_a_hit_costs_nothing_and_saves_the_whole_counterfactual() -> None:
     assert costs.of_hit(TokenUsage(output=5), None, HitPrice()) == costs.NOTHING
 
 
-@pytest.mark.parametrize(
-    ("share", "price"), [(1, 0), (15, 0), (16, 1), (100_000, 3_200), (333_333, 10_667), (WHOLE, 32_000)]
-)
-def test_a_hit_that_has_a_price_saves_the_rest(share: int, price: int) -> None:
+@pytest.mark.parametrize(("share", "price"), [(1, 0), (925, 0), (926, 1), (100_000, 54), (333_333, 180), (WHOLE, 540)])
+def test_a_hit_costs_a_share_of_the_call_that_it_spares_and_saves_the_rest(share: int, price: int) -> None:
     told = costs.of_hit(TokenUsage(fresh_input=12, output=5), QUOTE, HitPrice(3, Millionths(share)))
     assert (told.cost, told.counterfactual, told.saved) == (price, 32_000, 32_000 - price)
+
+
+@given(st.builds(TokenUsage, *[st.integers(0, 10**6)] * 5), st.integers(0, WHOLE))
+def test_a_hit_is_never_dearer_than_asking_the_same_model_again(tokens: TokenUsage, share: int) -> None:
+    assert QUOTE is not None
+    again = costs.of_generation(tokens, QUOTE)
+    told = costs.of_hit(tokens, QUOTE, HitPrice(3, Millionths(share)))
+    assert told.cost <= again.cost
+    assert (told.cost == again.cost or share < WHOLE, told.counterfactual) == (True, again.counterfactual)
+
+
+MOST = TokenUsage(fresh_input=10, output=10)
+# Nothing in a price list says that the large tier is the dearest, nor a tier's newest model.
+ODD = (ModelPrice("small", Tier.SMALL, UnitPrices(output=5_000_000_000), 4), *PRICES[1:])
+
+
+@pytest.mark.parametrize(
+    ("prices", "model", "tier", "most", "dearest"),
+    [
+        (PRICES, "", Tier.UNSPECIFIED, Tier.LARGE, "large"),
+        (PRICES, "", Tier.UNSPECIFIED, Tier.MEDIUM, "medium"),
+        (PRICES, "", Tier.SMALL, Tier.LARGE, "small"),
+        (PRICES, "medium", Tier.UNSPECIFIED, Tier.LARGE, "medium"),
+        (PRICES, "huge", Tier.UNSPECIFIED, Tier.LARGE, None),
+        (ODD, "", Tier.UNSPECIFIED, Tier.LARGE, "small"),
+        ((), "", Tier.UNSPECIFIED, Tier.LARGE, None),
+        (PRICES[:2], "", Tier.UNSPECIFIED, Tier.LARGE, None),
+    ],
+)
+def test_the_dearest_model_that_may_answer(
+    prices: tuple[ModelPrice, ...], model: str, tier: Tier, most: Tier, dearest: str | None
+) -> None:
+    assert catalogue(MODELS, prices).dearest(MOST, model, tier, most) == dearest
 
 
 def use(prompt: Prompt, under: Policy = POLICY) -> CacheUse:

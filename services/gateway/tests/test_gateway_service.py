@@ -186,17 +186,17 @@ class TestTheWay:
         mesh.script.policy.semantic_cache.hit_price_share = 0.333333
         await complete(mesh)
         hit = await complete(mesh)
-        assert (hit.final.cost.nano_units, hit.final.saved.nano_units) == (10_667, 32_000 - 10_667)
+        assert (hit.final.cost.nano_units, hit.final.saved.nano_units) == (180, 32_000 - 180)
         asked = mesh.script.reservations[hit.decision.reservation_id]
         assert (asked.model, asked.estimate) == ("small", USAGE)
-        assert hit.decision.reserved.nano_units == 10_667
+        assert hit.decision.reserved.nano_units == 180
         subscription = await mesh.usage.subscribe("usage.acme")
         event = UsageEvent.FromString((await subscription.next_msg(timeout=10)).data)
         assert (event.hit_price.policy_version, event.hit_price.share_millionths) == (7, 333_333)
         assert (event.hit_price, event.reservation_id) == (asked.hit_price, hit.decision.reservation_id)
         value = mesh.gateway.process.telemetry.metrics.value
-        assert value(MetricName.COST_NANO_USD, cache="near", tier="small", model="small") == 10_667
-        assert value(MetricName.SAVED_NANO_USD, cache="near", tier="small", model="small") == 32_000 - 10_667
+        assert value(MetricName.COST_NANO_USD, cache="near", tier="small", model="small") == 180
+        assert value(MetricName.SAVED_NANO_USD, cache="near", tier="small", model="small") == 32_000 - 180
 
     async def test_the_span_of_a_request_says_what_happened_and_not_what_was_said(self, mesh: World) -> None:
         first, second = await complete(mesh), await complete(mesh)

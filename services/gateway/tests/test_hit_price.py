@@ -8,22 +8,24 @@ from typing import Any
 import pytest
 
 from farthing.type.v1.error_reason_pb2 import ErrorReason
+from farthing_gateway.domain.catalogue import ModelPrice
 from farthing_gateway.domain.costs import NOTHING
 from farthing_gateway.domain.errors import AccountingUnavailable
 from farthing_gateway.domain.events import Decision
-from farthing_gateway.domain.model import CacheLevel, FinishReason
+from farthing_gateway.domain.model import CacheLevel, FinishReason, Tier
 from farthing_gateway.domain.policy import OutageMode, SemanticCachePolicy
 from farthing_gateway.domain.similar import Similar
 from farthing_gateway.ports import Finished
 from farthing_kit.errors import FarthingError
-from farthing_kit.money import HitPrice, Millionths, NanoUsd
+from farthing_kit.money import HitPrice, Millionths, NanoUsd, UnitPrices
 from farthing_kit.testing.waiting import until
 from farthing_kit.usage import TokenUsage
 from services.gateway.tests.fakes import AWAY, Mesh, Told
 from services.gateway.tests.values import USAGE, analysis, answer, ask, sampled
 
 TENTH = HitPrice(3, Millionths(100_000))
-COUNTERFACTUAL, PRICE = 12 * 1000 + 5 * 4000, 3_200
+CALL, COUNTERFACTUAL, PRICE = 12 * 20 + 5 * 60, 12 * 1000 + 5 * 4000, 54
+UNPRICED = FarthingError("no price", reason=ErrorReason.ERROR_REASON_PRICE_MISSING)
 SPENT = FarthingError("spent", reason=ErrorReason.ERROR_REASON_BUDGET_EXCEEDED)
 FULL = FarthingError("full", reason=ErrorReason.ERROR_REASON_QUEUE_UNAVAILABLE)
 SIMILAR = Similar(answer("Paris, as before."), True, False, 0.97, 0.99, 0.95, b"receipt")
@@ -137,6 +139,26 @@ async def test_what_cannot_be_written_down_is_free_and_given_back(mesh: Mesh) ->
     assert mesh.admission.released == [told.decision.reservation_id]
 
 
+async def test_an_answer_of_another_model_has_that_models_price(mesh: Mesh) -> None:
+    mesh.classifier.analysis, mesh.cache.similar = EMBEDDED, replace(SIMILAR, answer=answer("Paris.", model="medium"))
+    told = await mesh.ask(ask())
+    assert told.final.costs.cost == (12 * 150 + 5 * 600) // 10
+    assert mesh.admission.held[told.decision.reservation_id] == ("medium", USAGE)
+    [use] = mesh.usage.booked
+    assert use.quote is not None
+    assert use.quote.model == "medium"
+
+
+async def test_the_answer_of_a_model_without_a_price_is_free(mesh: Mesh) -> None:
+    await mesh.ask(ask())
+    mesh.admission.refusals["small"] = UNPRICED
+    mesh.models.at_hand = replace(mesh.models.at_hand, prices={})
+    told = await mesh.ask(ask())
+    assert (told.level, told.final.costs, told.decision.reservation_id) == (CacheLevel.NEAR, NOTHING, "")
+    assert told.degraded == {"ACCOUNTING"}
+    assert (mesh.usage.booked[0].quote, mesh.usage.booked[0].reservation_id) == (None, "")
+
+
 async def test_an_answer_without_tokens_costs_nothing(mesh: Mesh) -> None:
     mesh.scheduler.steps[-1] = Finished(FinishReason.STOP, TokenUsage())
     await mesh.ask(ask())
@@ -232,6 +254,30 @@ class TestFollowers:
         assert use.quote is not None
         assert (use.quote.model, use.price, use.reservation_id) == ("small", TENTH, name)
 
+    async def test_the_most_is_that_of_the_dearest_model_whatever_its_tier(self, mesh: Mesh) -> None:
+        leader = await self.leading(mesh)
+        dear = ModelPrice("medium", Tier.MEDIUM, UnitPrices(1_000_000_000, output=5_000_000_000), 4)
+        mesh.models.at_hand = replace(mesh.models.at_hand, prices={**mesh.models.at_hand.prices, "medium": dear})
+        follower = asyncio.create_task(self.collected(mesh))
+        await until(lambda: mesh.cache.followers == 1)
+        mesh.scheduler.go_on.set()
+        told, _ = await follower, await leader
+        assert mesh.admission.held[told.decision.reservation_id][0] == "medium"
+        assert told.final.costs.cost == PRICE
+
+    async def test_what_a_model_wrote_whose_price_is_not_known_here_is_free(self, mesh: Mesh) -> None:
+        """No other model's prices stand in: not those that it was held at."""
+        leader = await self.leading(mesh)
+        others = {name: price for name, price in mesh.models.at_hand.prices.items() if name != "small"}
+        mesh.models.at_hand = replace(mesh.models.at_hand, prices=others)
+        follower = asyncio.create_task(self.collected(mesh))
+        await until(lambda: mesh.cache.followers == 1)
+        mesh.scheduler.go_on.set()
+        told, _ = await follower, await leader
+        assert (told.text, told.level, told.final.costs) == ("Paris.", CacheLevel.EXACT, NOTHING)
+        [use] = mesh.usage.booked
+        assert (use.quote, use.reservation_id) == (None, told.decision.reservation_id)
+
     async def test_a_spent_budget_refuses_to_follow(self, mesh: Mesh) -> None:
         leader = await self.leading(mesh)
         mesh.admission.refusals["large"] = SPENT
@@ -250,7 +296,7 @@ class TestFollowers:
         told = await follower
         await mesh.background.drain()
         assert f"{told.decision.request_id}-follow" in mesh.admission.released
-        assert told.final.costs.cost == 540
+        assert told.final.costs.cost == CALL
         assert mesh.usage.booked == []
 
     async def test_who_leaves_gives_it_back(self, mesh: Mesh) -> None:

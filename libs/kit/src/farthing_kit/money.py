@@ -57,7 +57,8 @@ def millionths(share: float) -> Millionths:
 
 @dataclass(frozen=True, slots=True)
 class HitPrice:
-    """What an answer from a cache costs: a share of its counterfactual cost, as a version of a policy has it."""
+    """What an answer from a cache costs: a share of the call that it spares, on the model that wrote it, as a version
+    of a policy has it."""
 
     policy_version: int = 0
     share: Millionths = Millionths(0)
@@ -66,9 +67,9 @@ class HitPrice:
         if self.policy_version < 0 or not 0 <= self.share <= WHOLE:
             raise ValueError("the version is negative, or the share is not 0 to 1")
 
-    def of(self, counterfactual: NanoUsd) -> NanoUsd:
+    def of(self, spared: NanoUsd) -> NanoUsd:
         """The share, rounded half up, once. Integers only; never more than the whole."""
-        return NanoUsd((2 * counterfactual * self.share + WHOLE) // (2 * WHOLE))
+        return NanoUsd((2 * spared * self.share + WHOLE) // (2 * WHOLE))
 
 
 def format_usd(amount: int) -> str:

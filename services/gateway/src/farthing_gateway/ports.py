@@ -178,7 +178,7 @@ class Admission(Protocol):
         self, reservation_id: str, model: str, estimate: TokenUsage, life_s: float, hit_price: HitPrice | None = None
     ) -> Reservation:
         """Hold an estimate in every scope at once. The same id and body give the same reservation. With `hit_price` a
-        cache answers: that is what is held, of the counterfactual, and nothing of quotas."""
+        cache answers, with what `model` once wrote: that share of the cost is held, and nothing of quotas."""
         ...
 
     async def release(self, reservation_id: str) -> None:
@@ -239,8 +239,9 @@ class Scheduler(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class CachedUse:
-    """A request that a cache answered, for the books: it avoided the counterfactual cost of `answer`, and costs `price`
-    of that, held by the reservation if it is anything."""
+    """A request that a cache answered, for the books: it avoided the counterfactual cost of `answer`, and costs the
+    share `price` of its tokens at `quote`, the prices of the model that wrote it; held by the reservation if it is
+    anything."""
 
     context: RequestContext
     level: CacheLevel

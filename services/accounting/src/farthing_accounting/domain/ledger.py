@@ -87,7 +87,7 @@ def book(event: UsageEvent) -> Booking:
             raise Unbookable("tokens were used, but the event has no prices")
         return _booking(event, NanoUsd(0), compared, NanoUsd(0))
     avoidable = cost(compared, event.quote.counterfactual_prices)
-    charged = NanoUsd(cost(event.usage, event.quote.prices) + _of_hit(event, avoidable))
+    charged = NanoUsd(cost(event.usage, event.quote.prices) + _of_hit(event, cost(compared, event.quote.prices)))
     if max(charged, avoidable) > MAX_AMOUNT:
         raise Unbookable("the cost does not fit into the ledger")
     return _booking(event, charged, compared, NanoUsd(avoidable - _counted_before(event, event.quote)))
@@ -106,13 +106,14 @@ def _counted_before(event: UsageEvent, quote: Quote) -> NanoUsd:
     return before
 
 
-def _of_hit(event: UsageEvent, avoidable: NanoUsd) -> NanoUsd:
-    """What an answer from a cache costs. The share is the event's, as prices are: Verify knows the policy's."""
+def _of_hit(event: UsageEvent, spared: NanoUsd) -> NanoUsd:
+    """What an answer from a cache costs: a share of what its tokens cost on the model that wrote it, whose prices the
+    event has. The share is the event's, as prices are: Verify knows the policy's."""
     if event.hit_price is None:
         return NanoUsd(0)
     if not event.cache_level.is_hit:
         raise Unbookable("the event has the price of a hit, but no cache answered")
-    return event.hit_price.of(avoidable)
+    return event.hit_price.of(spared)
 
 
 def _compared(event: UsageEvent) -> TokenUsage:

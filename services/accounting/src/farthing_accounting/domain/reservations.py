@@ -180,15 +180,13 @@ class Standing:
 
 def estimate_of(usage: TokenUsage, quote: Quote, field: str, hit_price: HitPrice | None = None) -> Estimate:
     """The cost of the whole estimate at the quoted prices; `field` names it when it is out of bounds. With `hit_price`
-    a cache answers: that share of the counterfactual, and no tokens."""
+    a cache answers: that share of the cost, and no tokens."""
     if usage.total == 0:
         raise InvalidArgument.field(field, "has no tokens, must have at least one")
     if usage.total > MAX_TOKENS:
         raise InvalidArgument.field(field, f"has too many tokens, must have at most {MAX_TOKENS}")
-    if hit_price is None:
-        estimate = Estimate(cost(usage, quote.prices), usage.total)
-    else:
-        estimate = Estimate(hit_price.of(cost(usage, quote.counterfactual_prices)), Tokens(0))
+    whole = cost(usage, quote.prices)
+    estimate = Estimate(whole, usage.total) if hit_price is None else Estimate(hit_price.of(whole), Tokens(0))
     if estimate.amount > MAX_NANO_USD:
         raise InvalidArgument.field(field, f"costs too much to hold, must cost at most {MAX_NANO_USD} nano-dollars")
     return estimate

@@ -39,7 +39,7 @@ FOLLOWED: Final = "-follow"
 
 @dataclass(frozen=True, slots=True)
 class Need:
-    """What is to be held: the cost of these tokens on a model, or `hit_price` of their counterfactual."""
+    """What is to be held: the cost of these tokens on a model, or, for a hit, the share of it that `hit_price` is."""
 
     reservation_id: str
     model: str
@@ -48,9 +48,8 @@ class Need:
 
     def worst(self, quote: Quote) -> NanoUsd:
         """What it comes to at these prices, as accounting computes it."""
-        if self.hit_price is None:
-            return cost(self.tokens, quote.prices)
-        return self.hit_price.of(cost(self.tokens, quote.counterfactual_prices))
+        whole = cost(self.tokens, quote.prices)
+        return whole if self.hit_price is None else self.hit_price.of(whole)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,12 +80,17 @@ class Admissions:
     async def admit_hit(
         self, request: Request, model: str, tokens: TokenUsage, catalogue: Catalogue, suffix: str = HIT
     ) -> Admitted | None:
-        """Hold what a hit of at most so many tokens costs, or raise as `admit` does. None where hits cost nothing:
-        nobody is asked then."""
+        """Hold what a hit of at most so many tokens of a model costs, or raise as `admit` does. None where it costs
+        nothing: nobody is asked where hits are free, and what a model without a price once wrote is."""
         price = request.policy.hit_price
         if price.share == 0 or tokens.total == 0:
             return None
-        return await self._admit(request, Need(request.reservation_id + suffix, model, tokens, price), catalogue)
+        try:
+            return await self._admit(request, Need(request.reservation_id + suffix, model, tokens, price), catalogue)
+        except FarthingError as error:
+            if error.reason == _R.ERROR_REASON_PRICE_MISSING:
+                return None
+            raise
 
     def nothing_generated(self, admitted: Admitted) -> None:
         """Give back what was held or lent: no model ran."""

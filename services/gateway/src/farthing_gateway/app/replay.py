@@ -56,9 +56,9 @@ class Replay:
         """An answer as it comes. Where it does not come to its end, neither does this: there is no Final then."""
         admitted: Admitted | None = None
         if request.policy.hit_price.share > 0:
-            if self.models.at_hand.counterfactual is None:
+            admitted = await self._admitted_to_follow(request)
+            if admitted is None:
                 return  # nobody here knows what it would cost: the request goes on alone, at its reservation's prices
-            admitted = await self._admitted_to_follow(request, self.models.at_hand.counterfactual.model)
         decision: Decision | None = None
         try:
             async with aclosing(following.pieces()) as pieces:
@@ -80,11 +80,15 @@ class Replay:
             yield whole
         yield final
 
-    async def _admitted_to_follow(self, request: Request, large: str) -> Admitted | None:
-        """Nobody knows yet how long the answer will be: the most that it may be is held, as for a model. Nor is known
-        which model writes, but what is held is a share of the counterfactual, whoever it is."""
-        most = estimate(request.question.messages, request.question.sampling.max_output_tokens, None)
-        return await self.admissions.admit_hit(request, large, most, self.models.at_hand, FOLLOWED)
+    async def _admitted_to_follow(self, request: Request) -> Admitted | None:
+        """Nobody knows yet how long the answer will be, nor, mostly, who writes it: the most that it may be is held, as
+        for a model, on the dearest one that may answer. None where no price is known."""
+        question, catalogue = request.question, self.models.at_hand
+        most = estimate(question.messages, question.sampling.max_output_tokens, None)
+        dearest = catalogue.dearest(most, question.model, question.tier, request.policy.max_tier)
+        if dearest is None:
+            return None
+        return await self.admissions.admit_hit(request, dearest, most, catalogue, FOLLOWED)
 
     def _begun(self, request: Request, admitted: Admitted | None) -> Decision:
         """Which model writes is known at the end only, unless the caller named it."""
@@ -105,7 +109,7 @@ class Replay:
     async def _final(self, request: Request, hit: Hit, admitted: Admitted | None) -> Final:
         quote = self._quote(hit.answer, admitted)
         if quote is None:
-            request.degrade(Part.ACCOUNTING, "the prices are not known, so the saving of this answer is not counted")
+            request.degrade(Part.ACCOUNTING, "its prices are not known: this answer is free, its saving not counted")
         cost = costs.of_hit(hit.answer.usage, quote, request.policy.hit_price)
         if not await self._booked(request, hit, quote, admitted, cost.cost):
             cost = Costs(NanoUsd(0), cost.counterfactual)
@@ -113,10 +117,11 @@ class Replay:
         return Final(hit.answer.finish_reason, NO_TOKENS, cost, elapsed_s, elapsed_s)
 
     def _quote(self, answer: Answer, admitted: Admitted | None) -> Quote | None:
-        """The prices that it is admitted under; of one that was followed, those of the model that wrote it."""
+        """The prices of the model that wrote it: those that it is admitted under, or, of one that was followed and that
+        another model wrote than was held for, those at hand. No other model's prices stand in."""
         if admitted is not None and admitted.quote.model == answer.model:
             return admitted.quote
-        return self.models.at_hand.quote(answer.model) or (admitted.quote if admitted is not None else None)
+        return self.models.at_hand.quote(answer.model)
 
     async def _booked(
         self, request: Request, hit: Hit, quote: Quote | None, admitted: Admitted | None, price: NanoUsd

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from farthing_gateway.domain.model import Tier
-from farthing_kit.money import UnitPrices
+from farthing_kit.money import UnitPrices, cost
+from farthing_kit.usage import TokenUsage
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +67,17 @@ class Catalogue:
         if own is None or large is None:
             return None
         return Quote(self._version, model, own.prices, large.model, large.prices)
+
+    def dearest(self, tokens: TokenUsage, model: str, tier: Tier, max_tier: Tier) -> str | None:
+        """Which of the models that may answer asks most for these tokens; None where nothing can be quoted. `model` and
+        `tier` are what the caller named, if anything. Nothing in a price list says that a lesser tier is cheaper."""
+        among = (
+            self.quote(each.name)
+            for each in self.models
+            if model in ("", each.name) and tier in (Tier.UNSPECIFIED, each.tier) and each.tier <= max_tier
+        )
+        quotes = [quote for quote in among if quote is not None]
+        return max(quotes, key=lambda quote: cost(tokens, quote.prices)).model if quotes else None
 
     @cached_property
     def counterfactual(self) -> ModelPrice | None:

@@ -47,8 +47,8 @@ def of_generation(usage: TokenUsage, quote: Quote, superseded: SupersededCall | 
 
 
 def of_hit(avoided: TokenUsage, quote: Quote | None, price: HitPrice) -> Costs:
-    """Of an answer from a cache: its price, which is mostly nothing, against making it again on the large tier."""
+    """Of an answer from a cache: its price, mostly nothing, at most what the model that wrote it asks for the same
+    tokens; against making it again on the large tier. Where the prices of that model are not known it is free."""
     if quote is None:
         return NOTHING
-    counterfactual = cost(avoided, quote.counterfactual_prices)
-    return Costs(price.of(counterfactual), counterfactual)
+    return Costs(price.of(cost(avoided, quote.prices)), cost(avoided, quote.counterfactual_prices))
