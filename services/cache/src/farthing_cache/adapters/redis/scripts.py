@@ -185,8 +185,8 @@ return epoch
 )
 
 # KEYS: state. ARGV: prefix, log's suffix, after which id, how many. Returns epoch, now, and where there is a log its
-# last id, and of its news the last id and all rows in one string: an object for each field would cost its reader more
-# than all else. A row that is not as KEEP writes it is left out.
+# last id, and of its news the last id and all rows in one string, so that its reader makes no object for each field. A
+# row that is not as KEEP writes it is left out.
 NEWS: Final = (
     STATE
     + """
