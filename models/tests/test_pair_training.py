@@ -14,7 +14,7 @@ import pytest
 from farthing_cache.domain import pair_features, profile
 from farthing_cache.domain.veto import Veto, veto
 from farthing_classifier.ports import Encoded, Encoder, EncoderInfo
-from farthing_models import pair_data, pair_fitting, pair_graph, pair_training
+from farthing_models import pair_data, pair_fitting, pair_graph, pair_reorderings, pair_training
 from farthing_models.pair_data import Pair
 from farthing_models.pair_embeddings import embeddings
 
@@ -42,7 +42,7 @@ def test_there_are_five_thousand_pairs_of_every_kind(data: Path) -> None:
     made = pair_data.pairs(data, 1)
     assert len(made) >= 5_000
     assert {pair.kind for pair in made} == set(pair_training.SHARES) - {"neighbour"}
-    assert all(pair.same == (pair.kind in {"near", "paraphrase"}) for pair in made)
+    assert all(pair.same == (pair.kind in {"near", "paraphrase", "reordered"}) for pair in made)
 
 
 def test_every_slot_has_words_and_every_intent_several_wordings() -> None:
@@ -55,7 +55,7 @@ def test_every_slot_has_words_and_every_intent_several_wordings() -> None:
 
 def test_nothing_of_the_benches_is_in_the_templates() -> None:
     """Quora's pairs and fow-cache are for measuring: no module that trains names them."""
-    for module in (pair_data, pair_fitting, pair_graph, pair_training):
+    for module in (pair_data, pair_fitting, pair_graph, pair_reorderings, pair_training):
         text = Path(module.__file__ or "").read_text("utf-8")
         assert "quora" not in text
         assert "fow" not in text
@@ -67,6 +67,29 @@ def test_traps_of_numbers_and_negations_meet_their_veto(data: Path) -> None:
         pairs = [pair for pair in made if pair.kind == kind]
         caught = [veto(profile.of(pair.a, KEY), profile.of(pair.b, KEY)) in rules for pair in pairs]
         assert sum(caught) > 0.9 * len(caught)
+
+
+@pytest.mark.parametrize(
+    ("text", "moved"),
+    [
+        (
+            "What is the difference between green tea and coffee?",
+            "What is the difference between coffee and green tea?",
+        ),
+        ("Who made it, boys or girls?", "Who made it, girls or boys?"),
+        ("What is the treatment of asthma?", "What is the asthma treatment?"),
+        ("How do I sort a list in Python?", "In Python, how do I sort a list?"),
+        ("In Python, how do I sort a list?", "How do I sort a list in Python?"),
+        ("Which laptop is best for students?", "Which is the best laptop for students?"),
+    ],
+)
+def test_parts_are_moved_where_that_changes_nothing(text: str, moved: str) -> None:
+    assert moved in {pair_reorderings.reordered(text, random.Random(seed)) for seed in range(8)}
+
+
+def test_what_has_no_part_that_can_be_moved_is_left() -> None:
+    for text in ("Why is the sky blue?", "He ran. Which road is the best?", "What is the least of all?"):
+        assert pair_reorderings.reordered(text, random.Random(1)) is None
 
 
 def test_nets_learn_and_their_graph_says_the_same() -> None:

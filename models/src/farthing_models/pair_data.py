@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from farthing_cache.domain import lexicon
+from farthing_models.pair_reorderings import reordered
 
 _SLOT: Final = re.compile(r"\{(\w+?)(2?)\}")
 _SENTENCE: Final = re.compile(r"[A-Z][^?!\n]{12,160}\?")
@@ -148,10 +149,13 @@ def _swapped(wordings: Sequence[str], filling: dict[str, str], group: str, chanc
         yield Pair(_filled(one, filling), _filled(one, other), False, kind, group)
         yield Pair(_filled(one, filling), _filled(two, other), False, kind, group)
     names = sorted(filling)
-    if len(names) == 2 and names[1] == names[0] + "2" and not _symmetric(wordings[0]):
+    if len(names) == 2 and names[1] == names[0] + "2":
         turned = {names[0]: filling[names[1]], names[1]: filling[names[0]]}
         one = chance.choice(list(wordings))
-        yield Pair(_filled(one, filling), _filled(one, turned), False, "order", group)
+        if not _symmetric(wordings[0]):
+            yield Pair(_filled(one, filling), _filled(one, turned), False, "order", group)
+        elif re.search(r"\b(and|or)\b", one):
+            yield Pair(_filled(one, filling), _filled(one, turned), True, "reordered", group)
 
 
 def _symmetric(wording: str) -> bool:
@@ -185,6 +189,8 @@ def _edited(text: str, group: str, chance: random.Random) -> Iterator[Pair]:
     """Near repeats, and one trap of each of some kinds that the text admits."""
     yield Pair(text, _near(text, chance), True, "near", group)
     yield Pair(_near(text, chance), _near(text, chance), True, "near", group)
+    if (moved := reordered(text, chance)) is not None:
+        yield Pair(text, moved if chance.random() < 0.7 else _near(moved, chance), True, "reordered", group)
     for kind, edit in chance.sample(_TRAPS, 5):
         changed = edit(text, chance)
         if changed is not None and changed != text:

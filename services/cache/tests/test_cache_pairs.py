@@ -288,6 +288,22 @@ def test_the_shipped_verifier_tells_repeats_from_traps(verifier: OnnxVerifier) -
     assert repeat > verifier.threshold > trap
 
 
+@pytest.mark.parametrize(
+    ("one", "other", "cosine"),
+    [
+        ("What is the difference between tea and coffee?", "What is the difference between coffee and tea?", 0.99),
+        ("How do I sort a list in Python?", "In Python, how do I sort a list?", 0.97),
+        ("What is the best treatment for asthma?", "What is the best asthma treatment?", 0.97),
+        ("Which laptop is best for students?", "Which is the best laptop for students?", 0.98),
+    ],
+)
+def test_the_same_question_in_another_order_is_likelier_one_than_another(
+    verifier: OnnxVerifier, one: str, other: str, cosine: float
+) -> None:
+    assert ruled(one, other) is None
+    assert verifier.scores(of(one), [of(other)], [cosine])[0] > 0.5
+
+
 def test_a_batch_scores_as_each_by_itself(verifier: OnnxVerifier) -> None:
     asked, kept = of("How do I boil potatoes?"), [of("Can you boil potatoes?"), of("What are potatoes?")]
     one, other = verifier.scores(asked, kept, [0.8, 0.7])

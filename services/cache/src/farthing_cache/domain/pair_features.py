@@ -6,6 +6,7 @@ import math
 from itertools import pairwise
 from typing import Final
 
+from farthing_cache.domain import lexicon
 from farthing_cache.domain.profile import SKETCH_BYTES, Kind, Profile, Question, Trait, Word
 from farthing_cache.domain.veto import Veto, veto
 
@@ -39,6 +40,8 @@ NAMES: Final[tuple[str, ...]] = (
     "strange_spelled",
     "strange_spelled_more",
     "last_strange",
+    "bare_in_order",
+    "roles_kept",
 )
 
 
@@ -54,6 +57,7 @@ def features(p: Profile, q: Profile, cosine: float, *, vetoed: bool | None = Non
     scoped = sorted(sum(word.role > 0 for word in only) for only in (only_p, only_q))
     kept = _kept_ends(mine, yours)
     misspelled = _misspelled(only_p, only_q)
+    bare = _bare(p), _bare(q)
     unlike = (p.sketch ^ q.sketch).bit_count()
     return (
         cosine,
@@ -85,6 +89,8 @@ def features(p: Profile, q: Profile, cosine: float, *, vetoed: bool | None = Non
         math.log1p(few - misspelled),
         math.log1p(many - misspelled),
         float(mine[-1:] != yours[-1:]),
+        _in_order(*bare, set(bare[0]) & set(bare[1])),
+        _roles_kept(p, q),
     )
 
 
@@ -114,6 +120,21 @@ def _kept_ends(mine: list[int], yours: list[int]) -> float:
     while behind < shorter - ahead and mine[-1 - behind] == yours[-1 - behind]:
         behind += 1
     return (ahead + behind) / max(1, len(mine), len(yours))
+
+
+def _bare(p: Profile) -> list[int]:
+    """The words that no preposition leads and no "and" joins: the others may stand elsewhere and mean the same."""
+    joined = [word.role == lexicon.ROLE_JOINED for word in p.words]
+    return [
+        word.hash for word, after in zip(p.words, [*joined, False][1:], strict=True) if word.role == 0 and not after
+    ]
+
+
+def _roles_kept(p: Profile, q: Profile) -> float:
+    """Share of the led words of both that the same kind of preposition leads."""
+    led = [{word.hash: word.role for word in one.words if word.role not in (0, lexicon.ROLE_JOINED)} for one in (p, q)]
+    shared = led[0].keys() & led[1].keys()
+    return sum(led[0][word] == led[1][word] for word in shared) / max(1, len(led[0].keys() | led[1].keys()))
 
 
 def _in_order(mine: list[int], yours: list[int], shared: set[int]) -> float:
