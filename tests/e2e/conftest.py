@@ -27,4 +27,5 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             and inspect.iscoroutinefunction(item.function)
             and HERE in item.path.parents
         ):
-            item.add_marker(pytest.mark.asyncio(loop_scope="session"))
+            # before the one that auto mode has added, which would win
+            item.add_marker(pytest.mark.asyncio(loop_scope="session"), append=False)
