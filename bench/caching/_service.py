@@ -23,7 +23,7 @@ from farthing_cache.adapters.redis.client import RedisClient, connect
 from farthing_cache.adapters.redis.evidence import RedisEvidence
 from farthing_cache.domain.answer import Org
 from farthing_cache.domain.bound import Action, Guard, Promise
-from farthing_cache.domain.breaker import Breaker
+from farthing_kit.breaker import Breaker
 from farthing_kit.client import channel
 from farthing_kit.clock import SystemClock
 from farthing_kit.context import ContextSigner

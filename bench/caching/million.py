@@ -30,9 +30,9 @@ from farthing_cache.adapters.redis.client import RedisClient, connect
 from farthing_cache.adapters.redis.neighbours import RedisNeighbours
 from farthing_cache.app.neighbourhood import Neighbourhood
 from farthing_cache.app.semantic import SLACK, Limits
-from farthing_cache.domain.breaker import Breaker
 from farthing_cache.domain.neighbours import narrow
 from farthing_classifier.adapters.onnx_encoder import OnnxEncoder
+from farthing_kit.breaker import Breaker
 from farthing_kit.clock import SystemClock
 from farthing_kit.errors import FarthingError
 

@@ -29,9 +29,9 @@ from farthing_cache.adapters.redis.client import RedisClient, connect
 from farthing_cache.adapters.redis.neighbours import RedisNeighbours
 from farthing_cache.adapters.redis.vector_sets import VectorSets
 from farthing_cache.app.neighbourhood import Neighbourhood
-from farthing_cache.domain.breaker import Breaker
 from farthing_cache.domain.neighbours import narrow
 from farthing_cache.ports import Nearby
+from farthing_kit.breaker import Breaker
 from farthing_kit.clock import SystemClock
 
 ENTRIES = 10_000

@@ -10,8 +10,8 @@ from farthing_cache.adapters.redis.client import RedisClient, connect
 from farthing_cache.adapters.redis.evidence import RedisEvidence
 from farthing_cache.domain.answer import Org
 from farthing_cache.domain.bound import Action, Guard, Promise
-from farthing_cache.domain.breaker import Breaker
 from farthing_cli.mesh import read_secret
+from farthing_kit.breaker import Breaker
 from farthing_kit.clock import SystemClock
 from tests.support.mesh import MeshUnderTest
 

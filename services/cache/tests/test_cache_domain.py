@@ -2,13 +2,11 @@
 
 from datetime import timedelta
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from farthing_cache.adapters.keys import KeyNames
 from farthing_cache.domain.answer import CacheKey, Org
-from farthing_cache.domain.breaker import Breaker
 from farthing_cache.domain.lifetime import MIN_TIME_TO_LIVE, Lifetime
 
 HOUR = timedelta(hours=1)
@@ -24,25 +22,6 @@ def test_an_entry_never_outlives_what_was_asked_nor_the_limit(seconds: float, ji
 def test_a_life_that_nobody_asked_for_is_the_limit_less_jitter() -> None:
     assert Lifetime(HOUR, 0.1).of(None, 0.0) == HOUR
     assert Lifetime(HOUR, 0.1).of(None, 0.5) == timedelta(minutes=57)
-
-
-def test_the_breaker_opens_after_failures_in_a_row_only() -> None:
-    breaker = Breaker(threshold=3, pause_s=1.0)
-    for _ in range(2):
-        breaker.failed(0.0)
-    breaker.succeeded()
-    breaker.failed(0.0)
-    assert breaker.wait_s(0.0) == 0.0
-
-
-def test_an_open_breaker_lets_one_call_try_after_each_pause() -> None:
-    breaker = Breaker(threshold=1, pause_s=1.0)
-    breaker.failed(10.0)
-    assert breaker.wait_s(10.4) == pytest.approx(0.6)
-    assert breaker.wait_s(11.0) == 0.0
-    assert breaker.wait_s(11.0) == 1.0
-    breaker.succeeded()
-    assert breaker.wait_s(11.1) == 0.0
 
 
 def test_names_in_redis_say_nothing_about_the_tenant_or_the_prompt() -> None:

@@ -20,11 +20,11 @@ from farthing_cache.app.neighbourhood import Neighbourhood
 from farthing_cache.config import CacheSettings
 from farthing_cache.domain.admission import Verdict
 from farthing_cache.domain.answer import Answer, CacheKey, Extent, Kept, Offer, Org, Wanted
-from farthing_cache.domain.breaker import Breaker
 from farthing_cache.domain.neighbours import Place, narrow, ranked
 from farthing_cache.domain.refresh import EarlyRefresh
 from farthing_cache.main import build
 from farthing_cache.ports import Nearby
+from farthing_kit.breaker import Breaker
 from farthing_kit.clock import SystemClock
 from farthing_kit.errors import StoreUnavailable
 from farthing_kit.server import ServerError

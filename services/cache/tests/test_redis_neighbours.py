@@ -14,9 +14,9 @@ from farthing_cache.adapters.redis.client import RedisClient, connect
 from farthing_cache.adapters.redis.neighbours import RedisNeighbours
 from farthing_cache.domain.admission import Verdict
 from farthing_cache.domain.answer import Answer, CacheKey, Epoch, Kept, Offer, Org
-from farthing_cache.domain.breaker import Breaker
 from farthing_cache.domain.neighbours import Place, narrow
 from farthing_cache.domain.refresh import EarlyRefresh
+from farthing_kit.breaker import Breaker
 from farthing_kit.clock import SystemClock
 from farthing_kit.usage import TokenUsage
 from services.cache.tests.evidence import unit

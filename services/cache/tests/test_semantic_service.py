@@ -19,8 +19,8 @@ from farthing_cache.adapters.redis.client import RedisClient, connect
 from farthing_cache.adapters.redis.evidence import RedisEvidence
 from farthing_cache.config import CacheSettings
 from farthing_cache.domain.answer import Org
-from farthing_cache.domain.breaker import Breaker
 from farthing_cache.main import build
+from farthing_kit.breaker import Breaker
 from farthing_kit.clock import SystemClock
 from farthing_kit.context import Principal
 from farthing_kit.errors import InvalidArgument, StoreUnavailable

@@ -12,9 +12,9 @@ from farthing_cache.adapters.redis.answers import RedisAnswers
 from farthing_cache.adapters.redis.client import RedisClient, connect
 from farthing_cache.domain.admission import Verdict
 from farthing_cache.domain.answer import Answer, CacheKey, Entry, Epoch, Extent, Mark, Offer, Org, Wanted
-from farthing_cache.domain.breaker import Breaker
 from farthing_cache.domain.refresh import EarlyRefresh
 from farthing_cache.ports import AnswerStore, Claiming
+from farthing_kit.breaker import Breaker
 from farthing_kit.clock import SystemClock
 from farthing_kit.usage import TokenUsage
 from services.cache.tests.fakes import MemoryStore

@@ -30,13 +30,13 @@ from farthing_cache.app.recorder import Recorder
 from farthing_cache.app.semantic import Limits, SemanticCache
 from farthing_cache.config import CacheSettings
 from farthing_cache.domain.bound import Promise
-from farthing_cache.domain.breaker import Breaker
 from farthing_cache.domain.errors import VerifierError
 from farthing_cache.domain.lifetime import Lifetime
 from farthing_cache.domain.refresh import EarlyRefresh
 from farthing_cache.handler import CacheHandler
 from farthing_cache.ports import Nearby, Verifier
 from farthing_kit import nats
+from farthing_kit.breaker import Breaker
 from farthing_kit.errors import StoreUnavailable
 from farthing_kit.lifecycle import Process, run
 from farthing_kit.server import ServerError, Service

@@ -11,9 +11,9 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError, ResponseError
 
-from farthing_cache.domain.breaker import Breaker
 from farthing_cache.domain.errors import redis_unavailable
 from farthing_kit import deadline
+from farthing_kit.breaker import Breaker
 from farthing_kit.clock import Clock
 
 Script = Callable[..., Awaitable[Any]]

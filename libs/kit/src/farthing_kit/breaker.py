@@ -9,7 +9,7 @@ from dataclasses import dataclass
 class Breaker:
     """Opens after `threshold` failures in a row; once every `pause_s` lets one call through to see whether it is over.
 
-    Without it every request would wait out a timeout while Redis hangs. Times are seconds of one monotonic clock.
+    Without it every request would wait out a timeout while the store hangs. Times are seconds of one monotonic clock.
     """
 
     threshold: int
