@@ -12,6 +12,8 @@ from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from typing import Any, Final, Generic, TypeVar
 
+import uvloop
+
 from farthing_kit import client, config, telemetry
 from farthing_kit.clock import Clock, SystemClock
 from farthing_kit.context import ContextSigner, service_context
@@ -210,7 +212,8 @@ def run(service: str, settings_class: type[S], build: Build[S], *, env: Mapping[
     except config.ConfigError as error:
         print(f"{service}: the settings cannot be used:\n{error}", file=sys.stderr)
         return EXIT_CONFIG
-    return asyncio.run(_main(service, settings, build))
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(_main(service, settings, build))
 
 
 async def _main(service: str, settings: S, build: Build[S]) -> int:
