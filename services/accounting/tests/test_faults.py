@@ -90,13 +90,15 @@ def folded(accounting: Accounting, result: str) -> Callable[[], bool]:
     return lambda: accounting.metric("farthing_usage_events_total", result=result) > 0
 
 
-async def test_redis_away_is_said_and_the_books_go_on(frail: Frail) -> None:
+@pytest.mark.parametrize("way", ["down", "blackhole"])
+async def test_redis_away_is_said_and_the_books_go_on(frail: Frail, way: str) -> None:
     accounting = frail.accounting
     await accounting.set_budget(money=10 * HELD)
     quote = (await accounting.reserve("r1")).quote
-    frail.redis.down()
-    error = await error_of(accounting.reserve("r2"))
-    assert (error.reason, error.metadata["store"]) == (R.ERROR_REASON_STORE_UNAVAILABLE, "redis")
+    getattr(frail.redis, way)()
+    for name in ("r2", "r3", "r4", "r5"):  # enough for Redis to be left alone
+        error = await error_of(accounting.reserve(name))
+        assert (error.reason, error.metadata["store"]) == (R.ERROR_REASON_STORE_UNAVAILABLE, "redis")
     await accounting.publish(usage_event("q1", quote, reservation_id="r1"))
     assert (await accounting.until_booked(1)).ledger_total.nano_units == COST
     await accounting.until_settled()
@@ -104,6 +106,7 @@ async def test_redis_away_is_said_and_the_books_go_on(frail: Frail) -> None:
     await until(folded(accounting, "settled_late"))
     (state,) = await accounting.state()
     assert (state.spent.nano_units, state.reserved.nano_units, state.in_flight) == (COST, 0, 0)
+    assert (await accounting.reserve("r6")).reservation.remaining.nano_units == 10 * HELD - COST - HELD
 
 
 async def test_a_redis_that_lost_everything_is_rebuilt_before_the_first_decision(

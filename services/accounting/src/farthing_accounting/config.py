@@ -43,7 +43,11 @@ class AccountingSettings(ServiceSettings):
     )
 
     redis_connections: int = setting(64, doc="connections to Redis", min=1)
-    redis_timeout_ms: int = setting(1_000, doc="longest wait for Redis", min=10, max=60_000)
+    redis_timeout_ms: int = setting(
+        500, doc="how long Redis may take for one step; less than gateways wait for accounting", min=10, max=60_000
+    )
+    breaker_failures: int = setting(3, doc="failures in a row after which Redis is left alone for a while", min=1)
+    breaker_pause_ms: int = setting(500, doc="how long Redis is left alone before one call tries it again", min=1)
     postgres_connections: int = setting(8, doc="connections to PostgreSQL", min=2)
     postgres_waiting: int = setting(256, doc="calls that wait for a connection to PostgreSQL; more are refused", min=1)
     statement_timeout_ms: int = setting(5_000, doc="longest statement in PostgreSQL, verification aside", min=100)

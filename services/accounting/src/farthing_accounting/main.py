@@ -30,6 +30,7 @@ from farthing_accounting.adapters.postgres.policies import PostgresPolicies
 from farthing_accounting.adapters.postgres.prices import PostgresPrices
 from farthing_accounting.adapters.postgres.unsettled import PostgresUnsettled
 from farthing_accounting.adapters.redis.connection import EvictingRedis, answers, connect, require_no_eviction
+from farthing_accounting.adapters.redis.guard import Guard
 from farthing_accounting.adapters.redis.reservations import Keep, RedisReservations
 from farthing_accounting.app.authorizing import Authorizing
 from farthing_accounting.app.budgeting import Budgeting
@@ -50,6 +51,7 @@ from farthing_accounting.handler.budgets import BudgetHandler
 from farthing_accounting.handler.keys import KeyHandler
 from farthing_accounting.handler.prices import PriceHandler
 from farthing_kit import nats as kit_nats
+from farthing_kit.breaker import Breaker
 from farthing_kit.context import Role
 from farthing_kit.errors import StoreUnavailable
 from farthing_kit.lifecycle import Process, run
@@ -68,6 +70,7 @@ class Stores:
 
     database: Database
     redis: Redis
+    guard: Guard
     nats: Client
     reservations: RedisReservations
     ledger: PostgresLedger
@@ -107,11 +110,13 @@ async def _open(process: Build) -> Stores:
     )
     observer = MetricsObserver(process.telemetry.metrics)
     keep = Keep(closed=timedelta(milliseconds=settings.closed_keep_ms))
+    guard = _guard(process)
     return Stores(
         database=database,
         redis=redis,
+        guard=guard,
         nats=nats,
-        reservations=RedisReservations(redis, keep=keep, on_expired=observer.expired),
+        reservations=RedisReservations(redis, keep=keep, on_expired=observer.expired, guard=guard),
         ledger=PostgresLedger(database),
         prices=PostgresPrices(database),
         budgets=PostgresBudgets(database),
@@ -127,8 +132,8 @@ async def _prepare(process: Build, stores: Stores) -> None:
     await _until(process, "postgresql", stores.database.ping)
     for name in await migrate(stores.database):
         process.log.info("migrated", name=name)
-    await _until(process, "redis", lambda: answers(stores.redis))
-    await require_no_eviction(stores.redis)
+    await _until(process, "redis", lambda: answers(stores.redis, stores.guard))
+    await require_no_eviction(stores.redis, stores.guard)
     await stores.usage.open()
     process.on_close(stores.usage.close)
     if process.settings.prices_file is not None:
@@ -208,7 +213,7 @@ def _start(process: Build, stores: Stores) -> None:
 async def _watch(process: Build, stores: Stores) -> None:
     """Say what answers. None is required for serving: each call that needs one that is away says so, others go on."""
     while True:
-        await process.report("redis", await answers(stores.redis), required=False)
+        await process.report("redis", await answers(stores.redis, stores.guard), required=False)
         await process.report("postgresql", await stores.database.ping(), required=False)
         await process.report("nats", stores.nats.is_connected, required=False)
         await process.clock.sleep(process.settings.watch_interval_ms / 1000)
@@ -250,6 +255,12 @@ def _redis(settings: AccountingSettings) -> Redis:
         connections=settings.redis_connections,
         timeout_s=settings.redis_timeout_ms / 1000,
     )
+
+
+def _guard(process: Build) -> Guard:
+    settings = process.settings
+    breaker = Breaker(settings.breaker_failures, settings.breaker_pause_ms / 1000)
+    return Guard(breaker, process.clock, timeout_s=settings.redis_timeout_ms / 1000)
 
 
 def _limits(settings: AccountingSettings) -> Limits:

@@ -8,7 +8,7 @@ from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
-from farthing_accounting.adapters.redis.errors import translated
+from farthing_accounting.adapters.redis.guard import Guard
 from farthing_kit.errors import StoreUnavailable
 
 _KEEPS_ALL: Final = "noeviction"
@@ -21,12 +21,13 @@ class EvictingRedis(Exception):
 
 
 def connect(url: str, *, password: str | None, connections: int, timeout_s: float) -> Redis:
-    """A client with a pool of `connections`; opens none yet."""
+    """A client with a pool of `connections`; opens none yet. `Guard` times steps as a whole, so redis-py's own timers,
+    one for each read and write, are off; a step that is cut short gives its connection up."""
     pool = BlockingConnectionPool.from_url(
         url,
         max_connections=connections,
-        timeout=timeout_s,
-        socket_timeout=timeout_s,
+        timeout=None,
+        socket_timeout=None,
         socket_connect_timeout=timeout_s,
         retry=Retry(NoBackoff(), _RETRIES),
         **({"password": password} if password else {}),
@@ -34,9 +35,9 @@ def connect(url: str, *, password: str | None, connections: int, timeout_s: floa
     return Redis.from_pool(pool)
 
 
-async def require_no_eviction(redis: Redis) -> None:
+async def require_no_eviction(redis: Redis, guard: Guard) -> None:
     """What is held must not vanish under memory pressure: a refused write is seen, a lost one is not."""
-    with translated():
+    async with guard.step():
         memory = await redis.info("memory")
     if int(memory.get("maxmemory", 0)) > 0 and memory.get("maxmemory_policy") != _KEEPS_ALL:
         raise EvictingRedis(
@@ -45,10 +46,10 @@ async def require_no_eviction(redis: Redis) -> None:
         )
 
 
-async def answers(redis: Redis) -> bool:
-    """Whether it answers."""
+async def answers(redis: Redis, guard: Guard) -> bool:
+    """Whether it answers: asked also while it is left alone, and the guard learns of it."""
     try:
-        with translated():
+        async with guard.step(always=True):
             await redis.ping()
     except StoreUnavailable:
         return False

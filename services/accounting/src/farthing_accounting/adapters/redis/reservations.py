@@ -12,7 +12,7 @@ from typing import Any, Final
 from redis.asyncio import Redis
 from redis.commands.core import AsyncScript
 
-from farthing_accounting.adapters.redis.errors import translated
+from farthing_accounting.adapters.redis.guard import Guard
 from farthing_accounting.domain.budgets import Counter, Limit, counters_of
 from farthing_accounting.domain.reservations import (
     MAX_EXTENSIONS,
@@ -43,6 +43,8 @@ _HELD_KEEP: Final = timedelta(hours=2)
 _META_KEEP: Final = timedelta(days=40)
 _COUNTER_KEEP_AFTER_END: Final = timedelta(hours=1)
 _FIXED_KEYS: Final = 4
+# A step has a limit of time: as many as a slow machine can still do in it.
+_SETTLED_AT_ONCE: Final = 64
 _FIELDS_OF_STANDING: Final = 5
 
 
@@ -69,8 +71,10 @@ class RedisReservations:
         keep: Keep | None = None,
         clock: Clock | None = None,
         on_expired: Callable[[int], None] | None = None,
+        guard: Guard | None = None,
     ) -> None:
         self._redis = redis
+        self._guard = guard or Guard()
         self._clock = clock
         self._on_expired = on_expired or _ignore
         self._common: dict[str, Any] = {
@@ -119,7 +123,7 @@ class RedisReservations:
     async def find(self, org: str, reservation_id: str) -> tuple[str, int] | None:
         """Model and price version of a reservation."""
         record = _Keys(org).record(reservation_id)
-        with translated():
+        async with self._guard.step():
             model, version = await _awaited(self._redis.hmget(record, ["mo", "pv"]))
         return None if version is None else (_text(model), int(version))
 
@@ -130,17 +134,16 @@ class RedisReservations:
         return _text(reply[0]) == "released"
 
     async def settle(self, settlements: Sequence[Settlement], *, recount: bool = False) -> None:
-        """All of them in one round trip; each is atomic by itself."""
-        if not settlements:
-            return
-        with translated():
-            async with self._redis.pipeline(transaction=False) as pipe:
-                for settlement in settlements:
-                    keys, ask = self._settlement(settlement, recount)
-                    await self._settle(
-                        keys=keys, args=[self._encoded(_Keys(settlement.principal.org), ask)], client=pipe
-                    )
-                replies = await pipe.execute()
+        """Many in one round trip; each is atomic by itself."""
+        for start in range(0, len(settlements), _SETTLED_AT_ONCE):
+            await self._settle_some(settlements[start : start + _SETTLED_AT_ONCE], recount)
+
+    async def _settle_some(self, settlements: Sequence[Settlement], recount: bool) -> None:
+        async with self._guard.step(), self._redis.pipeline(transaction=False) as pipe:
+            for settlement in settlements:
+                keys, ask = self._settlement(settlement, recount)
+                await self._settle(keys=keys, args=[self._encoded(_Keys(settlement.principal.org), ask)], client=pipe)
+            replies = await pipe.execute()
         self._count(sum(int(reply[1]) for reply in replies))
 
     async def install(self, org: str, incarnation: str, position: LedgerPosition) -> bool:
@@ -179,7 +182,7 @@ class RedisReservations:
     async def announce_limits(self, org: str, version: int) -> None:
         """Older versions of the limits are refused from now on. Versions only grow, so two announcements may cross."""
         keys = _Keys(org)
-        with translated():
+        async with self._guard.step():
             await _awaited(self._redis.eval(_ANNOUNCE, 1, keys.meta, str(version), str(_ms(_META_KEEP))))
 
     async def _ask(
@@ -200,7 +203,7 @@ class RedisReservations:
     async def _run(
         self, script: AsyncScript, keys: _Keys, more: Sequence[str], ask: dict[str, Any], *, counts: bool = True
     ) -> list[Any]:
-        with translated():
+        async with self._guard.step():
             reply: list[Any] = await script(keys=[*keys.fixed, *more], args=[self._encoded(keys, ask)])
         if counts:
             self._count(int(reply[1]))
