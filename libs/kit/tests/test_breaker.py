@@ -22,5 +22,7 @@ def test_an_open_breaker_lets_one_call_try_after_each_pause() -> None:
     assert breaker.wait_s(10.4) == pytest.approx(0.6)
     assert breaker.wait_s(11.0) == 0.0
     assert breaker.wait_s(11.0) == 1.0
+    assert breaker.open
     breaker.succeeded()
     assert breaker.wait_s(11.1) == 0.0
+    assert not breaker.open

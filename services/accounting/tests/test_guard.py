@@ -17,7 +17,8 @@ from farthing_kit.breaker import Breaker
 from farthing_kit.errors import StoreUnavailable
 from farthing_kit.local import redis as local_redis
 from farthing_kit.testing.clock import VirtualClock
-from farthing_kit.testing.proxy import FaultProxy, Toxics
+from farthing_kit.testing.proxy import Direction, FaultProxy, Toxics
+from farthing_kit.testing.waiting import until
 from services.accounting.tests.builders import hold, settlement
 
 FAILURES, PAUSE_S = 3, 0.5
@@ -58,9 +59,9 @@ async def reserved(store: RedisReservations, name: str = "r1") -> bool:
     return isinstance(await store.reserve(hold(name), (), 0), Held)
 
 
-async def refusal(store: RedisReservations) -> StoreUnavailable:
+async def refusal(store: RedisReservations, name: str = "r1") -> StoreUnavailable:
     with pytest.raises(StoreUnavailable) as caught:
-        await store.reserve(hold(), (), 0)
+        await store.reserve(hold(name), (), 0)
     return caught.value
 
 
@@ -110,6 +111,26 @@ async def test_a_refused_settlement_is_said_and_not_lost(far: Far) -> None:
     assert not await store.release("acme", "r1")
 
 
+async def test_what_a_reserve_may_have_left_is_given_back_by_a_release_behind_it(far: Far, redis: Redis) -> None:
+    """Redis stalls for longer than a step may take, and goes on before the release has given up."""
+    await reserved(far.store(LONG_S))
+    far.breaker.threshold = 1
+    far.proxy.partition(Direction.UP)
+    error = await refusal(far.store(SHORT_S), "late")
+    assert error.metadata == {"store": "redis", "cause": "TimeoutError", "outcome": "unknown"}
+    release = asyncio.ensure_future(far.store(LONG_S).release("acme", "late"))
+    await far.clock.advance(0)  # it is under way
+    assert not release.done()
+    far.proxy.heal()
+    assert await release
+    await until(lambda: far.proxy.connections == 1)  # what came late has passed
+    assert await is_released(redis, "late")
+
+
+async def is_released(redis: Redis, name: str) -> bool:
+    return bool(await redis.hget(f"acct:{{acme}}:r:{name}", "st") == b"released")
+
+
 async def test_what_redis_refuses_does_not_open_the_breaker(far: Far, redis: Redis) -> None:
     store = far.store(LONG_S)
     limit = (await redis.config_get("maxmemory"))["maxmemory"] or "0"
@@ -154,6 +175,16 @@ async def test_a_try_that_its_caller_gave_up_on_closes_nothing(far: Far) -> None
         async with asyncio.timeout(SHORT_S):
             await store.reserve(hold(), (), 0)
     assert await cause_of(store) == "BreakerOpen"
+
+
+async def test_a_guard_knows_whether_redis_is_left_alone(far: Far) -> None:
+    guard = far.guard(LONG_S)
+    assert not guard.open
+    await far.hang()
+    assert guard.open
+    far.proxy.heal()
+    assert await answers(far.redis, guard)
+    assert not guard.open
 
 
 async def test_health_asks_redis_also_while_it_is_left_alone(far: Far) -> None:

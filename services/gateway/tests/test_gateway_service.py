@@ -410,6 +410,16 @@ class TestPeersAway:
             await refused(mesh, R.ERROR_REASON_SERVICE_UNAVAILABLE)
             await until(lambda: bool(mesh.script.released))
 
+    @pytest.mark.parametrize(("outcome", "released"), [({"outcome": "unknown"}, True), ({}, False)])
+    async def test_what_may_be_held_without_an_answer_is_given_back(
+        self, mesh: World, outcome: dict[str, str], released: bool
+    ) -> None:
+        mesh.script.errors["Reserve"] = StoreUnavailable("redis", metadata={"store": "redis", **outcome})
+        await refused(mesh, R.ERROR_REASON_ACCOUNTING_UNAVAILABLE)
+        if released:
+            await until(lambda: bool(mesh.script.released))
+        assert bool(mesh.script.released) is released
+
     async def test_accounting_away_follows_the_policy(self, mesh: World) -> None:
         mesh.script.errors["Reserve"] = StoreUnavailable("redis")
         error = await refused(mesh, R.ERROR_REASON_ACCOUNTING_UNAVAILABLE)

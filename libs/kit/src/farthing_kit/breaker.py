@@ -17,9 +17,14 @@ class Breaker:
     _failures: int = 0
     _closed_until_s: float = 0.0
 
+    @property
+    def open(self) -> bool:
+        """Whether the store is left alone."""
+        return self._failures >= self.threshold
+
     def wait_s(self, now_s: float) -> float:
         """0 when a call may go ahead, which counts as the one to try while open; else how long to stay away."""
-        if self._failures < self.threshold:
+        if not self.open:
             return 0.0
         if now_s < self._closed_until_s:
             return self._closed_until_s - now_s
@@ -33,5 +38,5 @@ class Breaker:
     def failed(self, now_s: float) -> None:
         """A call did not."""
         self._failures += 1
-        if self._failures >= self.threshold:
+        if self.open:
             self._closed_until_s = now_s + self.pause_s

@@ -207,6 +207,7 @@ def _start(process: Build, stores: Stores) -> None:
     process.start("settle late", folding.settle_late())
     process.start("look after the usage stream", stores.usage.keep_house())
     process.start("watch the stores", _watch(process, stores))
+    process.start("try redis again", _try_redis_again(process, stores))
     process.on_drain(folding.stop)
 
 
@@ -217,6 +218,14 @@ async def _watch(process: Build, stores: Stores) -> None:
         await process.report("postgresql", await stores.database.ping(), required=False)
         await process.report("nats", stores.nats.is_connected, required=False)
         await process.clock.sleep(process.settings.watch_interval_ms / 1000)
+
+
+async def _try_redis_again(process: Build, stores: Stores) -> None:
+    """While it is left alone: that it is back is not left for a caller to find out, who would wait, or be refused."""
+    while True:
+        await process.clock.sleep(process.settings.breaker_pause_ms / 1000)
+        if stores.guard.open:
+            await answers(stores.redis, stores.guard)
 
 
 def _kept(process: Build, stores: Stores) -> Kept:

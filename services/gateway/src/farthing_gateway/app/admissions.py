@@ -13,7 +13,7 @@ from farthing_gateway.app.background import Background
 from farthing_gateway.app.outage import is_away
 from farthing_gateway.app.request import Request
 from farthing_gateway.domain.catalogue import Catalogue, Quote
-from farthing_gateway.domain.errors import accounting_unavailable
+from farthing_gateway.domain.errors import accounting_unavailable, may_be_done
 from farthing_gateway.domain.events import Part
 from farthing_gateway.domain.grace import Grace
 from farthing_gateway.domain.pace import Paces
@@ -112,7 +112,7 @@ class Admissions:
             self._release(need.reservation_id)  # it may have been held, and nobody is left to use it
             raise
         except FarthingError as error:
-            if error.reason == _R.ERROR_REASON_DEADLINE_TOO_SHORT:
+            if may_be_done(error):
                 self._release(need.reservation_id)  # it may yet be held
             if not is_away(error):
                 raise

@@ -28,6 +28,11 @@ def is_outage(error: FarthingError) -> bool:
     return error.reason in OUTAGE_REASONS
 
 
+def may_be_done(error: FarthingError) -> bool:
+    """Whether a peer may have done what it was asked, or may yet: it had no time to say, or its store had not."""
+    return error.reason == _R.ERROR_REASON_DEADLINE_TOO_SHORT or error.metadata.get("outcome") == "unknown"
+
+
 class EmptyPrompt(FarthingError):
     """There is nothing to answer."""
 

@@ -28,6 +28,11 @@ class Guard:
         self._clock = clock or SystemClock()
         self._timeout_s = timeout_s
 
+    @property
+    def open(self) -> bool:
+        """Whether Redis is left alone."""
+        return self._breaker.open
+
     @asynccontextmanager
     async def step(self, *, always: bool = False) -> AsyncIterator[None]:
         """Every failure of what runs inside is StoreUnavailable; while the breaker is open nothing runs, unless
@@ -43,13 +48,14 @@ class Guard:
             raise _unavailable(type(error).__name__, self._breaker.pause_s) from error
         except _FAILURES as error:
             self._breaker.failed(self._clock.monotonic())
-            raise _unavailable(type(error).__name__, self._breaker.pause_s) from error
+            # Redis may have done it, or may yet, when it goes on.
+            raise _unavailable(type(error).__name__, self._breaker.pause_s, outcome="unknown") from error
         self._breaker.succeeded()
 
 
-def _unavailable(cause: str, retry_after_s: float) -> StoreUnavailable:
+def _unavailable(cause: str, retry_after_s: float, **more: str) -> StoreUnavailable:
     return StoreUnavailable(
         "the store of budgets cannot be reached; try again shortly",
-        metadata={"store": "redis", "cause": cause},
+        metadata={"store": "redis", "cause": cause, **more},
         retry_after_s=retry_after_s,
     )

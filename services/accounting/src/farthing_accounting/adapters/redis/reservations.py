@@ -128,9 +128,11 @@ class RedisReservations:
         return None if version is None else (_text(model), int(version))
 
     async def release(self, org: str, reservation_id: str) -> bool:
-        """Give back, or mark as given back."""
+        """Give back, or mark as given back. Sent also to a Redis that hangs: it is how to be rid of what a Reserve may
+        have left there without an answer."""
         keys = _Keys(org)
-        reply = await self._run(self._release, keys, [keys.record(reservation_id)], {"id": reservation_id})
+        ask = {"id": reservation_id}
+        reply = await self._run(self._release, keys, [keys.record(reservation_id)], ask, always=True)
         return _text(reply[0]) == "released"
 
     async def settle(self, settlements: Sequence[Settlement], *, recount: bool = False) -> None:
@@ -201,9 +203,16 @@ class RedisReservations:
         return _answer(reply, reservation_id, counters)
 
     async def _run(
-        self, script: AsyncScript, keys: _Keys, more: Sequence[str], ask: dict[str, Any], *, counts: bool = True
+        self,
+        script: AsyncScript,
+        keys: _Keys,
+        more: Sequence[str],
+        ask: dict[str, Any],
+        *,
+        counts: bool = True,
+        always: bool = False,
     ) -> list[Any]:
-        async with self._guard.step():
+        async with self._guard.step(always=always):
             reply: list[Any] = await script(keys=[*keys.fixed, *more], args=[self._encoded(keys, ask)])
         if counts:
             self._count(int(reply[1]))
