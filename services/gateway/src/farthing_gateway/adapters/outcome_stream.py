@@ -38,7 +38,7 @@ DECIDED: Final = "routing.decided"
 OUTCOME: Final = "routing.outcome"
 
 # What is foretold is nobody's concern until its outcome is known: batches cost the disk one sync each.
-GATHER_S: Final = 0.2
+GATHER_S: Final = 0.1
 MAX_BATCH: Final = 128
 TIMEOUT_S: Final = 2.0
 BACKOFF_S: Final = (0.1, 5.0)
