@@ -24,7 +24,6 @@ POLL_S = 0.1
 QUESTIONS = 8
 
 # In the loop of the mesh: the proxies live there.
-pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")

@@ -35,8 +35,8 @@ MAX_RECORD_BYTES: Final = 512 * 1024
 MAX_BATCH: Final = 128
 MAX_BATCH_BYTES: Final = 256 * 1024
 # Nobody waits for a record once it is in the journal; the books are this much later. Every batch costs a sync in
-# JetStream, and its readers a transaction: at 60 records a second, a fifth of the whole mesh's processor at 0.05. Longer
-# than this, and a batch keeps the processors so long that who is answered meanwhile waits: p99 of hits 20 to 40 ms at 0.2.
+# JetStream, and its readers a transaction: at 60 records a second, a fifth of the whole mesh's processor at 0.05. At
+# 0.2 a batch keeps the processors so long that who is answered meanwhile waits: p99 of hits is 20 to 40 ms.
 GATHER_S: Final = 0.1
 PUBLISH_TIMEOUT_S: Final = 2.0
 BACKOFF_S: Final = (0.05, 2.0)
