@@ -64,9 +64,7 @@ class Corpus:
     def __init__(self, seed: int, encoder: OnnxEncoder) -> None:
         self._seed = seed
         self._topics = mesh.units(np.random.default_rng(seed), TOPICS)
-        self.kept = np.stack(
-            [encoder.encode(mesh.question(number, "a")).embedding for number in range(service.PROBES)]
-        ).astype(np.float32)
+        self.kept = service.kept(encoder)
 
     def chunk(self, number: int) -> mesh.Vectors:
         """Unit vectors; those of the first chunk begin with what was kept."""
@@ -119,7 +117,7 @@ async def _run(corpus: Corpus, encoder: OnnxEncoder) -> dict[str, float]:
             "vector_bytes_each_1m": stats.vector_bytes / max(1, stats.vectors),
             "replica_rss_mib_1m": service.rss_mib(running.processes[0].pid),
         }
-        figures |= await _hits(stub, encoder)
+        figures |= {f"{name}_1m": figure for name, figure in (await service.hits(stub, encoder)).items()}
         figures |= await asyncio.get_running_loop().run_in_executor(None, _read, running.redis_url, corpus)
         return {**figures, "load_average_1m": os.getloadavg()[0]}
 
@@ -159,19 +157,6 @@ def _asked(vector: mesh.Vectors, number: int, compatibility: bytes = b"c") -> pb
     said = mesh.meaning(mesh.question(number, "the"), vector)
     key = mesh.key(b"asked", compatibility)
     return pb.SemanticLookupRequest(key=key, meaning=said, task=mesh.TASK, max_error_share=mesh.DELTA)
-
-
-async def _hits(stub: CacheServiceStub, encoder: OnnxEncoder) -> dict[str, float]:
-    def made(number: int) -> mesh.Vectors:
-        return np.asarray(encoder.encode(mesh.question(number, "the")).embedding, np.float32)
-
-    probes = [made(number) for number in range(service.PROBES)]
-    alone = await service.semantic(stub, lambda number: probes[number])
-    whole = await service.semantic(stub, made)
-    return {f"{name}_1m": figure for name, figure in alone.items()} | {
-        "semantic_p50_ms_1m": whole["semantic_cache_p50_ms"],
-        "semantic_p99_ms_1m": whole["semantic_cache_p99_ms"],
-    }
 
 
 def _read(redis_url: str, corpus: Corpus) -> dict[str, float]:
