@@ -10,12 +10,13 @@ import pytest
 from redis.asyncio import Redis
 
 from farthing_accounting.adapters.redis.connection import answers, connect
-from farthing_accounting.adapters.redis.guard import Guard
+from farthing_accounting.adapters.redis.guard import guarded
 from farthing_accounting.adapters.redis.reservations import RedisReservations
 from farthing_accounting.domain.reservations import Held
 from farthing_kit.breaker import Breaker
 from farthing_kit.errors import StoreUnavailable
 from farthing_kit.local import redis as local_redis
+from farthing_kit.store_guard import StoreGuard
 from farthing_kit.testing.clock import VirtualClock
 from farthing_kit.testing.proxy import Direction, FaultProxy, Toxics
 from farthing_kit.testing.waiting import until
@@ -34,8 +35,8 @@ class Far:
     clock: VirtualClock
     breaker: Breaker
 
-    def guard(self, timeout_s: float) -> Guard:
-        return Guard(self.breaker, self.clock, timeout_s=timeout_s)
+    def guard(self, timeout_s: float) -> StoreGuard:
+        return guarded(self.breaker, self.clock, timeout_s=timeout_s)
 
     def store(self, timeout_s: float) -> RedisReservations:
         return RedisReservations(self.redis, guard=self.guard(timeout_s))

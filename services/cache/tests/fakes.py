@@ -9,12 +9,12 @@ from datetime import datetime, timedelta
 
 from farthing_cache.domain.admission import Verdict
 from farthing_cache.domain.answer import CacheKey, Entry, Epoch, Extent, Mark, Offer, Org, Wanted, labels_of
-from farthing_cache.domain.errors import redis_unavailable
 from farthing_cache.domain.flight import Claim, Lease
 from farthing_cache.domain.hitlog import Record
 from farthing_cache.domain.neighbours import Place
 from farthing_cache.ports import Claiming, Found
 from farthing_kit.clock import Clock
+from farthing_kit.errors import StoreUnavailable
 
 LEASE = timedelta(seconds=3)
 
@@ -110,7 +110,7 @@ class MemoryStore:
 
     def _check(self) -> None:
         if self.down:
-            raise redis_unavailable(retry_after_s=1.0)
+            raise StoreUnavailable("redis is away", retry_after_s=1.0)
 
 
 class MemoryEvidence:

@@ -9,13 +9,12 @@ from farthing_cache.app.evidence import Evidence
 from farthing_cache.app.neighbourhood import STEP_ROWS, Neighbourhood
 from farthing_cache.domain.answer import CacheKey, Epoch, Org
 from farthing_cache.domain.bound import Promise
-from farthing_cache.domain.errors import redis_unavailable
 from farthing_cache.domain.neighbours import Candidate, News, Place, narrow
 from farthing_kit.errors import StoreUnavailable
 from farthing_kit.testing.clock import VirtualClock
 from farthing_kit.testing.waiting import until
-from services.cache.tests.evidence import rows, unit
 from services.cache.tests.fakes import MemoryEvidence
+from services.cache.tests.vectors import rows, unit
 
 ACME = Org("acme")
 PLACES = [Place(CacheKey(bytes([number]) * 32, b""), b"e" * 32) for number in range(4)]
@@ -40,7 +39,7 @@ class Logs:
 
     async def news(self, org: Org, place: Place, after: str, limit: int) -> News:
         if self.away:
-            raise redis_unavailable(1.0)
+            raise StoreUnavailable("redis is away")
         count = self.counts.get(place, 0)
         done = int(after.split("-")[1]) + 1 if "-" in after and int(after.split("-")[0]) <= self.started_ms else 0
         end = min(count, done + limit)
@@ -188,7 +187,7 @@ class Away(MemoryEvidence):
 
     async def load(self, org: Org, category: int) -> tuple[int, bytes]:
         if self.away:
-            raise redis_unavailable(1.0)
+            raise StoreUnavailable("redis is away")
         return await super().load(org, category)
 
 

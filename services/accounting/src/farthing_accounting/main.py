@@ -30,7 +30,7 @@ from farthing_accounting.adapters.postgres.policies import PostgresPolicies
 from farthing_accounting.adapters.postgres.prices import PostgresPrices
 from farthing_accounting.adapters.postgres.unsettled import PostgresUnsettled
 from farthing_accounting.adapters.redis.connection import EvictingRedis, answers, connect, require_no_eviction
-from farthing_accounting.adapters.redis.guard import Guard
+from farthing_accounting.adapters.redis.guard import guarded
 from farthing_accounting.adapters.redis.reservations import Keep, RedisReservations
 from farthing_accounting.app.authorizing import Authorizing
 from farthing_accounting.app.budgeting import Budgeting
@@ -56,6 +56,7 @@ from farthing_kit.context import Role
 from farthing_kit.errors import StoreUnavailable
 from farthing_kit.lifecycle import Process, run
 from farthing_kit.server import ANY_ROLE, MESH_ONLY, ServerError, Service
+from farthing_kit.store_guard import StoreGuard
 
 SERVICE: Final = "accounting"
 OPERATORS: Final = frozenset({Role.OPERATOR})
@@ -70,7 +71,7 @@ class Stores:
 
     database: Database
     redis: Redis
-    guard: Guard
+    guard: StoreGuard
     nats: Client
     reservations: RedisReservations
     ledger: PostgresLedger
@@ -266,10 +267,10 @@ def _redis(settings: AccountingSettings) -> Redis:
     )
 
 
-def _guard(process: Build) -> Guard:
+def _guard(process: Build) -> StoreGuard:
     settings = process.settings
     breaker = Breaker(settings.breaker_failures, settings.breaker_pause_ms / 1000)
-    return Guard(breaker, process.clock, timeout_s=settings.redis_timeout_ms / 1000)
+    return guarded(breaker, process.clock, timeout_s=settings.redis_timeout_ms / 1000)
 
 
 def _limits(settings: AccountingSettings) -> Limits:

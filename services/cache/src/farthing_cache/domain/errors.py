@@ -20,15 +20,6 @@ class AnswerTooLarge(FarthingError):
         )
 
 
-def redis_unavailable(retry_after_s: float) -> StoreUnavailable:
-    """The error while Redis cannot be reached."""
-    return StoreUnavailable(
-        "the store of the cache cannot be reached; treat this as a miss",
-        metadata={"store": "redis"},
-        retry_after_s=retry_after_s,
-    )
-
-
 def gateways_not_told() -> StoreUnavailable:
     """The error when a partition was forgotten, and the word of it did not get out."""
     return StoreUnavailable(

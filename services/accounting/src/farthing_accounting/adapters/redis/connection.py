@@ -8,8 +8,8 @@ from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
-from farthing_accounting.adapters.redis.guard import Guard
 from farthing_kit.errors import StoreUnavailable
+from farthing_kit.store_guard import StoreGuard
 
 _KEEPS_ALL: Final = "noeviction"
 # A connection that Redis closed while it lay idle is made anew once, at once; more is the caller's decision.
@@ -21,8 +21,8 @@ class EvictingRedis(Exception):
 
 
 def connect(url: str, *, password: str | None, connections: int, timeout_s: float) -> Redis:
-    """A client with a pool of `connections`; opens none yet. `Guard` times steps as a whole, so redis-py's own timers,
-    one for each read and write, are off; a step that is cut short gives its connection up."""
+    """A client with a pool of `connections`; opens none yet. StoreGuard times steps as a whole, so redis-py's own
+    timers, one for each read and write, are off; a step that is cut short gives its connection up."""
     pool = BlockingConnectionPool.from_url(
         url,
         max_connections=connections,
@@ -35,7 +35,7 @@ def connect(url: str, *, password: str | None, connections: int, timeout_s: floa
     return Redis.from_pool(pool)
 
 
-async def require_no_eviction(redis: Redis, guard: Guard) -> None:
+async def require_no_eviction(redis: Redis, guard: StoreGuard) -> None:
     """What is held must not vanish under memory pressure: a refused write is seen, a lost one is not."""
     async with guard.step():
         memory = await redis.info("memory")
@@ -46,7 +46,7 @@ async def require_no_eviction(redis: Redis, guard: Guard) -> None:
         )
 
 
-async def answers(redis: Redis, guard: Guard) -> bool:
+async def answers(redis: Redis, guard: StoreGuard) -> bool:
     """Whether it answers: asked also while it is left alone, and the guard learns of it."""
     try:
         async with guard.step(always=True):

@@ -12,7 +12,7 @@ from typing import Any, Final
 from redis.asyncio import Redis
 from redis.commands.core import AsyncScript
 
-from farthing_accounting.adapters.redis.guard import Guard
+from farthing_accounting.adapters.redis.guard import guarded
 from farthing_accounting.domain.budgets import Counter, Limit, counters_of
 from farthing_accounting.domain.reservations import (
     MAX_EXTENSIONS,
@@ -33,8 +33,10 @@ from farthing_accounting.domain.reservations import (
     Standing,
 )
 from farthing_accounting.domain.scopes import scopes_of
-from farthing_kit.clock import Clock
+from farthing_kit.breaker import Breaker
+from farthing_kit.clock import Clock, SystemClock
 from farthing_kit.money import NanoUsd
+from farthing_kit.store_guard import StoreGuard
 from farthing_kit.usage import Tokens
 
 # Held sums must outlive every reservation in them (at most an hour); see reserve.lua for what depends on it.
@@ -71,10 +73,10 @@ class RedisReservations:
         keep: Keep | None = None,
         clock: Clock | None = None,
         on_expired: Callable[[int], None] | None = None,
-        guard: Guard | None = None,
+        guard: StoreGuard | None = None,
     ) -> None:
         self._redis = redis
-        self._guard = guard or Guard()
+        self._guard = guard or guarded(Breaker(threshold=3, pause_s=0.5), SystemClock(), timeout_s=2.0)
         self._clock = clock
         self._on_expired = on_expired or _ignore
         self._common: dict[str, Any] = {

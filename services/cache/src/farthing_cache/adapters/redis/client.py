@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Any, Self
+from typing import Any, Final, Self
 
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError, ResponseError
 
-from farthing_cache.domain.errors import redis_unavailable
-from farthing_kit import deadline
 from farthing_kit.breaker import Breaker
 from farthing_kit.clock import Clock
+from farthing_kit.errors import StoreUnavailable
+from farthing_kit.store_guard import StoreGuard
 
 Script = Callable[..., Awaitable[Any]]
+
+UNAVAILABLE: Final = "the store of the cache cannot be reached; treat this as a miss"
 
 
 class RedisClient:
@@ -31,9 +32,16 @@ class RedisClient:
         self, redis: Redis, *, clock: Clock, breaker: Breaker, timeout_s: float, memory_share: float = 1.0
     ) -> None:
         self._redis = redis
-        self._clock = clock
-        self._breaker = breaker
-        self._timeout_s = timeout_s
+        self._guard = StoreGuard(
+            "redis",
+            UNAVAILABLE,
+            breaker=breaker,
+            clock=clock,
+            timeout_s=timeout_s,
+            # Out of memory, a read-only replica: no reason to stop reading.
+            said_no=(ResponseError,),
+            away=(RedisError,),
+        )
         self._memory_share = memory_share
         self.full = False
 
@@ -43,22 +51,8 @@ class RedisClient:
 
     async def ask(self, call: Callable[[], Awaitable[Any]]) -> Any:
         """The answer of one step."""
-        wait_s = self._breaker.wait_s(self._clock.monotonic())
-        if wait_s > 0:
-            raise redis_unavailable(retry_after_s=wait_s)
-        left_s = deadline.remaining_s()
-        try:
-            async with asyncio.timeout(self._timeout_s if left_s is None else min(self._timeout_s, left_s)):
-                answer = await call()
-        # The causes are dropped: redis-py quotes the address, and sometimes the command, in its messages.
-        except ResponseError:
-            # Redis is there and said no (out of memory, a read-only replica): no reason to stop reading.
-            raise redis_unavailable(retry_after_s=self._breaker.pause_s) from None
-        except (RedisError, OSError, TimeoutError):
-            self._breaker.failed(self._clock.monotonic())
-            raise redis_unavailable(retry_after_s=self._breaker.pause_s) from None
-        self._breaker.succeeded()
-        return answer
+        async with self._guard.step():
+            return await call()
 
     async def command(self, *words: Any) -> Any:
         """One command, as one step."""
@@ -67,9 +61,9 @@ class RedisClient:
     async def measure(self) -> bool:
         """Ask Redis how full it is, whatever the breaker thinks; whether it answered. Call it now and then."""
         try:
-            async with asyncio.timeout(self._timeout_s):
+            async with self._guard.step(always=True):
                 memory = await self._redis.info("memory")
-        except (RedisError, OSError, TimeoutError):
+        except StoreUnavailable:
             return False
         limit = memory.get("maxmemory", 0)
         self.full = limit > 0 and memory["used_memory"] >= limit * self._memory_share
