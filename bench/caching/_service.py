@@ -1,12 +1,10 @@
 """The cache service as it runs: a real Redis, a real NATS, replicas as processes of their own, called through gRPC."""
 
-import json
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -19,19 +17,14 @@ from farthing.type.v1 import model_pb2
 from farthing.type.v1.usage_pb2 import TokenUsage
 from farthing_cache.adapters.keys import KeyNames
 from farthing_cache.adapters.onnx_verifier import OnnxVerifier
-from farthing_cache.adapters.redis.client import RedisClient, connect
-from farthing_cache.adapters.redis.evidence import RedisEvidence
-from farthing_cache.domain.answer import Org
-from farthing_cache.domain.bound import Action, Guard, Promise
-from farthing_kit.breaker import Breaker
 from farthing_kit.client import channel
-from farthing_kit.clock import SystemClock
 from farthing_kit.context import ContextSigner
 from farthing_kit.local.nats import Nats
 from farthing_kit.local.process import ChildProcess, Spec, free_port, tcp_says
 from farthing_kit.local.redis import Redis
 from farthing_kit.testing.server import tenant_context
 from farthing_kit.testing.settings import TEST_SECRET
+from tests.support.evidence import plant
 
 DIMENSION = 384
 TASK = model_pb2.TASK_QUESTION_ANSWERING
@@ -94,30 +87,11 @@ async def running(replicas: int = 1, **settings: str) -> AsyncIterator[Running]:
         yield Running(redis.url, addresses, stack, children)
 
 
-@lru_cache(maxsize=1)
-def _trusted() -> bytes:
-    """The evidence that months of right answers would have left: what is measured is the way of a hit."""
-    guard, dice = Guard.new(Promise(delta=DELTA)), np.random.default_rng(7)
-    for score, at in zip(dice.uniform(0.5, 0.999, 20_000), dice.random(20_000), strict=True):
-        guard.observe_request()
-        decision = guard.decide(float(score), float(at))
-        explored = decision.action is Action.EXPLORE
-        if explored or decision.action is Action.MISS:
-            guard.label(float(score), explored=explored, right=True, propensity=decision.propensity)
-    return json.dumps(guard.to_state()).encode()
-
-
 async def trust(redis_url: str, orgs: Iterable[str]) -> None:
-    """Give organisations that evidence."""
-    client = RedisClient(
-        connect(redis_url, timeout_s=5.0, max_connections=2),
-        clock=SystemClock(),
-        breaker=Breaker(3, 1.0),
-        timeout_s=5.0,
-    )
-    async with client:
-        for org in orgs:
-            await RedisEvidence(client, NAMES).replace(Org(org), TASK, 0, _trusted())
+    """Give organisations the evidence that months of right answers would have left: what is measured is the way of a
+    hit."""
+    for org in orgs:
+        await plant(redis_url, NAMES, org, [TASK], DELTA)
 
 
 def question(number: int, article: str) -> str:

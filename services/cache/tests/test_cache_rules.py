@@ -21,7 +21,7 @@ from farthing_cache.domain.receipt import Receipt, read, write
 from farthing_cache.domain.refresh import EarlyRefresh
 from farthing_cache.domain.shared_guard import merged
 from farthing_cache.domain.worth import value_per_byte
-from services.cache.tests.evidence import DIMENSION, at_cosine, rows, rows_of, unit
+from services.cache.tests.vectors import DIMENSION, at_cosine, rows, rows_of, unit
 
 EPOCH = Epoch(1)
 FOREVER = 10**15

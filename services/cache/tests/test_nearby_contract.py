@@ -32,7 +32,7 @@ from farthing_kit.testing.server import running
 from farthing_kit.testing.settings import settings
 from farthing_kit.testing.waiting import until
 from farthing_kit.usage import TokenUsage
-from services.cache.tests.evidence import Vector, at_cosine, unit
+from services.cache.tests.vectors import Vector, at_cosine, unit
 
 ACME, BETA = Org("acme"), Org("beta")
 NAMES = KeyNames(b"a secret")

@@ -19,7 +19,7 @@ from farthing_cache.domain.refresh import EarlyRefresh
 from farthing_kit.breaker import Breaker
 from farthing_kit.clock import SystemClock
 from farthing_kit.usage import TokenUsage
-from services.cache.tests.evidence import unit
+from services.cache.tests.vectors import unit
 
 ACME = Org("acme")
 NAMES = KeyNames(b"a secret")

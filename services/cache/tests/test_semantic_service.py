@@ -15,13 +15,9 @@ from farthing.cache.v1.cache_service_pb2_grpc import CacheServiceStub
 from farthing.type.v1.model_pb2 import CacheLevel, Task, Tier
 from farthing_cache.adapters.keys import KeyNames
 from farthing_cache.adapters.onnx_verifier import OnnxVerifier
-from farthing_cache.adapters.redis.client import RedisClient, connect
-from farthing_cache.adapters.redis.evidence import RedisEvidence
 from farthing_cache.config import CacheSettings
 from farthing_cache.domain.answer import Org
 from farthing_cache.main import build
-from farthing_kit.breaker import Breaker
-from farthing_kit.clock import SystemClock
 from farthing_kit.context import Principal
 from farthing_kit.errors import InvalidArgument, StoreUnavailable
 from farthing_kit.testing.proxy import FaultProxy
@@ -29,7 +25,8 @@ from farthing_kit.testing.server import RunningProcess, operator_context, runnin
 from farthing_kit.testing.settings import TEST_SECRET, settings
 from farthing_kit.testing.waiting import until
 from services.cache.tests.caller import provenance
-from services.cache.tests.evidence import Vector, at_cosine, state, unit
+from services.cache.tests.vectors import Vector, at_cosine, unit
+from tests.support.evidence import plant
 
 ACME = Org("acme")
 ENCODER = bytes.fromhex(OnnxVerifier.load().encoder_sha256)
@@ -60,7 +57,7 @@ class World:
 async def world(request: pytest.FixtureRequest, redis_url: str, nats_url: str) -> AsyncIterator[World]:
     async with AsyncExitStack() as stack:
         for org in ("acme", "beta"):
-            await trust(redis_url, Org(org))
+            await plant(redis_url, KeyNames(TEST_SECRET), Org(org), [TASK], DELTA)
         made = settings(
             CacheSettings,
             redis_url=redis_url,
@@ -71,13 +68,6 @@ async def world(request: pytest.FixtureRequest, redis_url: str, nats_url: str) -
         )
         services = [await stack.enter_async_context(running("cache", made, build)) for _ in range(2)]
         yield World(services, stack)
-
-
-async def trust(redis_url: str, org: Org) -> None:
-    redis = connect(redis_url, timeout_s=5.0, max_connections=2)
-    client = RedisClient(redis, clock=SystemClock(), breaker=Breaker(3, 1.0), timeout_s=5.0)
-    async with client:
-        await RedisEvidence(client, KeyNames(TEST_SECRET)).replace(org, TASK, 0, state(DELTA))
 
 
 def key(prompt: str, compatibility: bytes = b"c", scope: CacheScope.ValueType = 0) -> pb.CacheKey:  # type: ignore[assignment]
@@ -280,7 +270,7 @@ async def test_labels_of_two_replicas_add_up(world: World) -> None:
     async def both_know() -> bool:
         stats = [await (await world.stub(replica)).GetStats(pb.GetStatsRequest()) for replica in (0, 1)]
         codes = [one for each in stats for one in each.categories if one.task == Task.TASK_CODE]
-        return max((one.labels for one in codes), default=0) == 2
+        return [one.labels for one in codes] == [2, 2]
 
     await until(both_know)
 
@@ -333,7 +323,7 @@ async def test_an_expired_answer_is_not_served_though_its_vector_is_near(world: 
 
 
 async def test_hits_are_back_soon_after_redis_was_away(redis_url: str, nats_url: str) -> None:
-    await trust(redis_url, ACME)
+    await plant(redis_url, KeyNames(TEST_SECRET), ACME, [TASK], DELTA)
     port = int(redis_url.rsplit(":", 1)[1].split("/")[0])
     async with FaultProxy(port) as proxy:
         made = settings(

@@ -16,6 +16,7 @@ from farthing_cache.domain.refresh import EarlyRefresh
 from farthing_cache.ports import AnswerStore, Claiming
 from farthing_kit.breaker import Breaker
 from farthing_kit.clock import SystemClock
+from farthing_kit.testing.waiting import until
 from farthing_kit.usage import TokenUsage
 from services.cache.tests.fakes import MemoryStore
 
@@ -121,8 +122,11 @@ async def test_an_answer_of_an_invented_epoch_is_not_kept(store: AnswerStore, ep
 async def test_an_answer_is_gone_when_its_life_is_over(store: AnswerStore) -> None:
     epoch, _ = await find(store, ACME, KEY)
     await keep(store, ACME, KEY, ANSWER, epoch, timedelta(milliseconds=1))
-    while (await find(store, ACME, KEY))[1] is not None:
-        pass
+
+    async def gone() -> bool:
+        return (await find(store, ACME, KEY))[1] is None
+
+    await until(gone)
 
 
 async def test_keeping_again_renews(store: AnswerStore) -> None:

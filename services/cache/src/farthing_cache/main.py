@@ -50,6 +50,7 @@ class _Stores:
 
     client: RedisClient
     names: KeyNames
+    neighbours: RedisNeighbours
     meter: PrometheusMeter
     recorder: Recorder
     refresh: EarlyRefresh
@@ -62,8 +63,7 @@ async def build(process: Process[CacheSettings]) -> None:
     client = await process.enter(nats.connect(settings.nats_url, name="cache", telemetry=process.telemetry))
     sets = await _vector_sets(process, stores) if settings.vector_sets else None
     answers = _answers(process, stores, NatsAnnouncer(client), sets)
-    neighbours = RedisNeighbours(stores.client, stores.names)
-    nearby = sets or Neighbourhood(neighbours, budget_bytes=settings.vector_memory_bytes)
+    nearby = sets or Neighbourhood(stores.neighbours, budget_bytes=settings.vector_memory_bytes)
     await hear(client, process.telemetry, nearby.forget)
     handler = CacheHandler(
         answers=answers,
@@ -89,6 +89,7 @@ async def _stores(process: Process[CacheSettings]) -> _Stores:
     return _Stores(
         client,
         names,
+        RedisNeighbours(client, names),
         PrometheusMeter(process.telemetry.metrics),
         recorder,
         EarlyRefresh(settings.refresh_hits, settings.refresh_beta),
@@ -164,7 +165,7 @@ def _semantic(process: Process[CacheSettings], stores: _Stores, answers: AnswerC
     return SemanticCache(
         answers=answers,
         nearby=nearby,
-        store=RedisNeighbours(stores.client, stores.names),
+        store=stores.neighbours,
         evidence=evidence,
         verifier=_verifier(process),
         secrets=stores.names,

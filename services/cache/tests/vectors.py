@@ -1,39 +1,16 @@
-"""Evidence as months of right answers would have left it, and vectors at a chosen distance."""
+"""Vectors at a chosen distance, and rows of them."""
 
 from __future__ import annotations
 
-import json
-import random
 from collections.abc import Sequence
-from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
 
-from farthing_cache.domain.bound import Action, Guard, Promise
 from farthing_cache.domain.neighbours import Rows, narrow
 
 DIMENSION = 384
 Vector = npt.NDArray[np.float32]
-
-
-def trusted(delta: float, requests: int = 20_000) -> Guard:
-    """A guard that has seen nothing but right answers."""
-    guard, dice = Guard.new(Promise(delta=delta)), random.Random(7)
-    for _ in range(requests):
-        score = dice.uniform(0.5, 0.999)
-        guard.observe_request()
-        decision = guard.decide(score, dice.random())
-        explored = decision.action is Action.EXPLORE
-        if explored or decision.action is Action.MISS:
-            guard.label(score, explored=explored, right=True, propensity=decision.propensity)
-    return guard
-
-
-@lru_cache(maxsize=4)
-def state(delta: float) -> bytes:
-    """A trusted guard as the cache keeps it."""
-    return json.dumps(trusted(delta).to_state()).encode()
 
 
 def unit(seed: int) -> Vector:
