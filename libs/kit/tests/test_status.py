@@ -77,6 +77,7 @@ def test_common_errors_come_back_as_their_class() -> None:
     ("code", "details", "kind"),
     [
         (grpc.StatusCode.UNAVAILABLE, "", errors.Unavailable),
+        (grpc.StatusCode.CANCELLED, "CANCELLED", errors.Unavailable),
         (grpc.StatusCode.DEADLINE_EXCEEDED, "", errors.DeadlineExceeded),
         (grpc.StatusCode.RESOURCE_EXHAUSTED, "Concurrent RPC limit exceeded!", errors.Overloaded),
         (grpc.StatusCode.RESOURCE_EXHAUSTED, "Received message larger than max (9 vs. 4)", errors.MessageTooLarge),

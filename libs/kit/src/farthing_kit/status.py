@@ -88,13 +88,13 @@ _CLASS_OF_BARE_CODE: Final[dict[grpc.StatusCode, type[FarthingError]]] = {
     _C.PERMISSION_DENIED: errors.PermissionDenied,
     _C.UNAVAILABLE: errors.Unavailable,
     _C.DEADLINE_EXCEEDED: errors.DeadlineExceeded,
-    _C.CANCELLED: errors.Cancelled,
+    # Not by us, or there would be no status to read: a server that closes drops what its caller sent before it knew.
+    _C.CANCELLED: errors.Unavailable,
     _C.RESOURCE_EXHAUSTED: errors.Overloaded,
 }
 _BARE_MESSAGE: Final[dict[type[FarthingError], str]] = {
     errors.Unavailable: "cannot be reached; try again shortly",
     errors.DeadlineExceeded: "did not answer within the deadline; allow more time or try again",
-    errors.Cancelled: "the call was cancelled",
     errors.Overloaded: "has too many calls at once; try again shortly",
     errors.MessageTooLarge: "the message is larger than its limit; send less",
     errors.InternalError: "internal",

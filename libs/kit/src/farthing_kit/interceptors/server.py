@@ -30,16 +30,18 @@ from farthing_kit.interceptors.shed import Shedder
 from farthing_kit.telemetry import Attr, Telemetry, tracing
 
 _CODES: Final = {code.value[0]: code for code in grpc.StatusCode}
+_LAST_ANSWER_WAIT_S: Final = 0.1
 Behavior = Callable[[Any, Any], Any]
 
 
 class _Visit:
     """What is known of one call while it runs."""
 
-    __slots__ = ("code", "entered", "messages", "method", "signed", "span", "started", "timeout_s")
+    __slots__ = ("code", "entered", "messages", "method", "peer", "signed", "span", "started", "timeout_s")
 
-    def __init__(self, method: Method, signed: bytes | None, span: Span) -> None:
+    def __init__(self, method: Method, peer: str, signed: bytes | None, span: Span) -> None:
         self.method = method
+        self.peer = peer
         self.signed = signed
         self.span = span
         self.started = time.perf_counter()
@@ -69,6 +71,7 @@ class Pipeline:
         self._default_deadline_s = default_deadline_s
         self._children: dict[tuple[str, str, grpc.StatusCode], Any] = {}
         self._in_progress: Counter[str] = Counter()
+        self._of_connection: Counter[str] = Counter()
         self._long_lived: set[asyncio.Task[Any]] = set()
         self._ending = False
         self._idle = asyncio.Event()
@@ -116,6 +119,7 @@ class Pipeline:
                     async with asyncio.timeout(visit.timeout_s):
                         response = await behavior(request, context)
                 visit.code = _code(context)
+                await self._let_others_be_read(visit, context)
                 return response
             except BaseException as error:
                 await self._fail(visit, error, context)
@@ -137,6 +141,7 @@ class Pipeline:
                     else:
                         await behavior(request, context)
                 visit.code = _code(context)
+                await self._let_others_be_read(visit, context)
             except BaseException as error:
                 await self._fail(visit, error, context)
             finally:
@@ -145,8 +150,10 @@ class Pipeline:
         return call
 
     def _enter(self, method: Method, context: Any) -> _Visit:
+        peer = context.peer()
         self.running += 1
         self._in_progress[method.service] += 1
+        self._of_connection[peer] += 1
         self._idle.clear()
         signed = parent = None
         for key, value in context.invocation_metadata():
@@ -164,7 +171,7 @@ class Pipeline:
         )
         # gRPC runs each call in a task of its own, so what is set here ends with the call: nothing to detach.
         otel_context.attach(trace.set_span_in_context(span))
-        return _Visit(method, signed, span)
+        return _Visit(method, peer, signed, span)
 
     def _admit(self, visit: _Visit, request: Any, context: Any) -> None:
         method = visit.method
@@ -218,8 +225,16 @@ class Pipeline:
         visit.span.set_attribute(Attr.REASON, known.reason_name)
         if "error_id" in known.metadata:
             visit.span.set_attribute(Attr.ERROR_ID, known.metadata["error_id"])
+        await self._let_others_be_read(visit, context)
         await context.abort(visit.code, known.message, status.trailers(known))
         raise AssertionError("abort returned")
+
+    async def _let_others_be_read(self, visit: _Visit, context: Any) -> None:
+        """While the server stops, the last answer of a connection waits a little: with it gRPC closes the connection,
+        and what the caller sent and nobody read turns that into a reset, which takes the answers before it along."""
+        if self._ending and self._of_connection[visit.peer] == 1:
+            left_s = context.time_remaining()
+            await asyncio.sleep(_LAST_ANSWER_WAIT_S if left_s is None else min(_LAST_ANSWER_WAIT_S, left_s / 2))
 
     def _leave(self, visit: _Visit) -> None:
         if visit.entered:
@@ -228,6 +243,9 @@ class Pipeline:
             self._long_lived.discard(asyncio.current_task())
         self._observe(visit)
         self._in_progress[visit.method.service] -= 1
+        self._of_connection[visit.peer] -= 1
+        if not self._of_connection[visit.peer]:
+            del self._of_connection[visit.peer]
         self.running -= 1
         if self.running == 0:
             self._idle.set()
