@@ -138,6 +138,14 @@ async def test_a_taken_port_is_seen() -> None:
         assert port_taken(port)
 
 
+def test_a_free_port_is_given_once_and_never_to_a_connection_that_goes_out() -> None:
+    """A port of the kernel's own range may belong to somebody's connection by the time the server listens."""
+    low, high = map(int, Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split())
+    given = [free_port() for _ in range(500)]
+    assert len(set(given)) == 500
+    assert not [port for port in given if low <= port <= high]
+
+
 def test_a_missing_wheel_gets_one_clear_line() -> None:
     with pytest.raises(LocalError, match="the package no-such-server is not installed; run `make setup`"):
         wheels.program("no-such-server", "server")

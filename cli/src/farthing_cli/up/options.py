@@ -1,11 +1,11 @@
 """What a user may choose about a mesh on this machine, checked."""
 
-import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from farthing_cli.errors import CliError
+from farthing_kit.local.process import free_port, port_taken
 
 SERVERS = ("redis", "nats", "postgres", "collector", "triton")
 SERVICES = ("accounting", "cache", "classifier", "inference", "scheduler", "gateway")
@@ -40,13 +40,9 @@ def parse_ports(options: Sequence[str]) -> dict[str, int]:
 def choose_port(part: str, ports: Mapping[str, int]) -> int:
     """The chosen port of a part, which must be free, or any free one."""
     wanted = ports.get(part, 0)
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((LOOPBACK, wanted))
-        except OSError:
-            raise CliError(
-                f"port {wanted} for {part} is taken by another program; "
-                f"choose another: --port {part}=PORT (0: any free one)"
-            ) from None
-        return int(probe.getsockname()[1])
+    if wanted and port_taken(wanted, LOOPBACK):
+        raise CliError(
+            f"port {wanted} for {part} is taken by another program; "
+            f"choose another: --port {part}=PORT (0: any free one)"
+        )
+    return wanted or free_port(LOOPBACK)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import os
+import secrets
 import signal
 import socket
 import subprocess
@@ -19,9 +21,14 @@ START_TIMEOUT_S: Final = 30.0
 STOP_TIMEOUT_S: Final = 10.0
 _POLL_S: Final = 0.02
 _LOG_TAIL_BYTES: Final = 2_000
+_FIRST_PORT: Final = 10_000
+_OUTGOING: Final = Path("/proc/sys/net/ipv4/ip_local_port_range")
+_OUTGOING_DEFAULT: Final = (32_768, 60_999)
 _LAUNCH: Final = Path(__file__).with_name("launch.py")
 
 Probe = Callable[[], Awaitable[bool]]
+
+_given: set[int] = set()
 
 
 class LocalError(Exception):
@@ -155,11 +162,23 @@ async def _holds(ready: Probe) -> bool:
 
 
 def free_port(host: str = "127.0.0.1") -> int:
-    """A TCP port that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind((host, 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A TCP port that was free a moment ago and stays so until its server listens: never one that the kernel may give
+    to an outgoing connection meanwhile, and never one that this process was given before."""
+    while True:
+        port = secrets.choice(_server_ports())
+        if port not in _given and not port_taken(port, host):
+            _given.add(port)
+            return port
+
+
+@functools.cache
+def _server_ports() -> Sequence[int]:
+    """The ports that only servers take: those outside the kernel's range for outgoing connections."""
+    low, high = _OUTGOING_DEFAULT
+    with contextlib.suppress(OSError):
+        low, high = map(int, _OUTGOING.read_text().split())
+    outside = [*range(_FIRST_PORT, low), *range(high + 1, 65536)]
+    return outside or range(_FIRST_PORT, 65536)
 
 
 def port_taken(port: int, host: str = "127.0.0.1") -> bool:
