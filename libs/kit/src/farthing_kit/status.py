@@ -57,6 +57,7 @@ STATUS_OF_REASON: Final[dict[ErrorReason.ValueType, grpc.StatusCode]] = {
     _R.ERROR_REASON_INTERNAL: _C.INTERNAL,
     _R.ERROR_REASON_CANCELLED: _C.CANCELLED,
     _R.ERROR_REASON_IN_PROGRESS: _C.ABORTED,
+    _R.ERROR_REASON_ANSWER_GONE: _C.FAILED_PRECONDITION,
 }
 
 # Which class a remote error is rebuilt as. Reasons that are not here stay plain FarthingErrors: branch on `.reason`.
