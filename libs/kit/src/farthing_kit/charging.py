@@ -1,5 +1,5 @@
-"""What an error says about money: whether the call that it ended is charged. The scheduler knows and says so; the gateway
-holds or releases by it. This is the one list of both."""
+"""What an error says about money: whether the call that it ended is charged. The scheduler knows and says so; the
+gateway holds or releases by it. This is the one list of both."""
 
 from __future__ import annotations
 
