@@ -105,13 +105,15 @@ async def test_several_wrong_fields_are_named_at_once(mesh: MeshUnderTest) -> No
 async def test_a_deadline_that_has_passed(mesh: MeshUnderTest) -> None:
     async with channel(mesh.address["gateway"]) as opened:
         error = await refused(Gateway(opened, mesh.client.api_key("lantern"), 0.001), prompt("hello"))
-    assert error.reason == ErrorReason.ERROR_REASON_DEADLINE_TOO_SHORT
+    # The server's word, or the client's own timer: whichever is first.
+    too_late = (ErrorReason.ERROR_REASON_DEADLINE_TOO_SHORT, ErrorReason.ERROR_REASON_DEADLINE_EXCEEDED)
+    assert error.reason in too_late
 
 
 async def test_a_deadline_that_passes_while_the_model_works(mesh: MeshUnderTest) -> None:
     gateway = await mesh.gateway(timeout_s=0.3)
     error = await refused(gateway, slow_prompt("some words that come slowly one by one"))
-    assert error.reason == ErrorReason.ERROR_REASON_DEADLINE_TOO_SHORT
+    assert error.reason == ErrorReason.ERROR_REASON_DEADLINE_EXCEEDED
 
 
 async def test_a_cancelled_call_is_charged_for_what_came_and_frees_the_model(mesh: MeshUnderTest) -> None:

@@ -133,7 +133,7 @@ async def test_a_call_without_a_deadline_gets_the_servers(method: str) -> None:
         stub = EchoStub(server.channel())
         with pytest.raises(FarthingError) as error:
             await drain(getattr(stub, method)(text("x"), timeout=UNBOUNDED))
-    assert error.value.reason_name == "ERROR_REASON_DEADLINE_TOO_SHORT"
+    assert error.value.reason_name == "ERROR_REASON_DEADLINE_EXCEEDED"
 
 
 async def drain(call: Any) -> None:

@@ -348,7 +348,7 @@ class TestWhatIsMissing:
         assert mesh.scheduler.jobs[1][1].superseded is None
         assert mesh.watcher.endings == [Ending.NOT_ANSWERED]
 
-    @pytest.mark.parametrize("name", ["DEADLINE_TOO_SHORT", "IN_PROGRESS", "CANCELLED"])
+    @pytest.mark.parametrize("name", ["DEADLINE_TOO_SHORT", "DEADLINE_EXCEEDED", "IN_PROGRESS", "CANCELLED"])
     async def test_a_request_that_is_over_is_over(self, mesh: Mesh, name: str) -> None:
         mesh.scheduler.others["small"] = [failing(name)]
         with pytest.raises(FarthingError) as caught:

@@ -28,7 +28,7 @@ from farthing.type.v1.model_pb2 import FinishReason
 from farthing.type.v1.usage_pb2 import TokenUsage
 from farthing_kit import deadline
 from farthing_kit.context import require_context
-from farthing_kit.errors import FarthingError, NotFound
+from farthing_kit.errors import DeadlineExceeded, FarthingError, NotFound
 from farthing_kit.server import Service
 
 WAIT_S = 10.0
@@ -40,7 +40,8 @@ NAME = "farthing.inference.v1.InferenceService"
 class FakeInference(InferenceServiceServicer):
     """Each word of the last message is one chunk of one token, but:
 
-    "|gate" waits until the test opens the gate, "!" fails with MODEL_UNAVAILABLE, "*n" says n words, "#n" n long ones.
+    "|gate" waits until the test opens the gate, "!" fails with MODEL_UNAVAILABLE, "!late" as a deadline that passed,
+    "*n" says n words, "#n" n long ones.
     """
 
     def __init__(self, *models: str) -> None:
@@ -97,6 +98,8 @@ class FakeInference(InferenceServiceServicer):
         for word in script.split():
             if word == "!":
                 raise FarthingError("the model is down", reason=ErrorReason.ERROR_REASON_MODEL_UNAVAILABLE)
+            if word == "!late":
+                raise DeadlineExceeded("the answer was not complete within the deadline")
             if word.startswith("|"):
                 await self._wait_at(word[1:])
             elif word.startswith("*"):

@@ -61,10 +61,20 @@ async def test_a_deadline_that_passes_stops_the_model_and_books_what_was_written
     with pytest.raises(FarthingError) as caught:
         await made.ask("one |gate two", context=context, timeout=0.4)
 
-    assert caught.value.reason == ErrorReason.ERROR_REASON_DEADLINE_TOO_SHORT
+    assert caught.value.reason == ErrorReason.ERROR_REASON_DEADLINE_EXCEEDED
     await made.inference.was_cancelled(context.request_id)
     [event] = await made.usage(1)
     assert (event.finish_reason, event.usage.output_tokens) == (CANCELLED, 1)
+    await until(lambda: _counts(made))
+
+
+async def test_a_deadline_that_inference_sees_first_is_booked_like_one_that_the_worker_sees(made: Mesh) -> None:
+    with pytest.raises(FarthingError) as caught:
+        await made.ask("one two !late")
+
+    assert caught.value.reason == ErrorReason.ERROR_REASON_DEADLINE_EXCEEDED
+    [event] = await made.usage(1)
+    assert (event.finish_reason, event.usage.output_tokens) == (CANCELLED, 2)
     await until(lambda: _counts(made))
 
 

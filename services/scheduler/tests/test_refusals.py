@@ -160,7 +160,7 @@ async def test_a_full_queue_refuses_at_once_and_only_its_model(
         assert error.reason == R.ERROR_REASON_QUEUE_UNAVAILABLE
         assert (error.metadata["cause"], error.retry_after_s) == ("maximum messages per subject exceeded", 1.0)
         assert took_s < 1.0
-        assert other.reason == R.ERROR_REASON_DEADLINE_TOO_SHORT
+        assert other.reason == R.ERROR_REASON_DEADLINE_EXCEEDED
         for call in waiting:
             call.cancel()
         await asyncio.wait(waiting)

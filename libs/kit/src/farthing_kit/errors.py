@@ -136,9 +136,9 @@ class DeadlineTooShort(FarthingError):
 
 
 class DeadlineExceeded(FarthingError):
-    """The deadline passed while the work ran."""
+    """The deadline passed while the work ran: some of it, or all, may be done."""
 
-    reason = ErrorReason.ERROR_REASON_DEADLINE_TOO_SHORT
+    reason = ErrorReason.ERROR_REASON_DEADLINE_EXCEEDED
 
 
 class Cancelled(FarthingError):

@@ -58,10 +58,14 @@ STATUS_OF_REASON: Final[dict[ErrorReason.ValueType, grpc.StatusCode]] = {
     _R.ERROR_REASON_CANCELLED: _C.CANCELLED,
     _R.ERROR_REASON_IN_PROGRESS: _C.ABORTED,
     _R.ERROR_REASON_ANSWER_GONE: _C.FAILED_PRECONDITION,
+    _R.ERROR_REASON_DEADLINE_EXCEEDED: _C.DEADLINE_EXCEEDED,
 }
 
-# Which class a remote error is rebuilt as. Reasons that are not here stay plain FarthingErrors: branch on `.reason`.
+# Which class a remote error is rebuilt as. Reasons that are not here stay plain FarthingErrors: branch on `.reason`. A
+# test over every error of the mesh holds that each comes back with its reason and as (a kind of) its class.
 _CLASS_OF_REASON: Final[dict[ErrorReason.ValueType, type[FarthingError]]] = {
+    _R.ERROR_REASON_KEY_REVOKED: errors.Unauthenticated,
+} | {
     kind.reason: kind
     for kind in (
         errors.InvalidArgument,
@@ -76,6 +80,7 @@ _CLASS_OF_REASON: Final[dict[ErrorReason.ValueType, type[FarthingError]]] = {
         errors.QueueUnavailable,
         errors.Overloaded,
         errors.DeadlineTooShort,
+        errors.DeadlineExceeded,
         errors.Cancelled,
         errors.InternalError,
     )

@@ -32,7 +32,12 @@ SECOND_SUFFIX: Constant = "-2"
 _R = ErrorReason
 # The request itself is over, or its twin runs: another model changes nothing.
 _OVER: Constant = frozenset(
-    {_R.ERROR_REASON_DEADLINE_TOO_SHORT, _R.ERROR_REASON_CANCELLED, _R.ERROR_REASON_IN_PROGRESS}
+    {
+        _R.ERROR_REASON_DEADLINE_TOO_SHORT,
+        _R.ERROR_REASON_DEADLINE_EXCEEDED,
+        _R.ERROR_REASON_CANCELLED,
+        _R.ERROR_REASON_IN_PROGRESS,
+    }
 )
 
 

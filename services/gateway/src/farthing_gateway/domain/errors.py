@@ -17,6 +17,7 @@ OUTAGE_REASONS: Final = frozenset(
         _R.ERROR_REASON_QUEUE_UNAVAILABLE,
         _R.ERROR_REASON_OVERLOADED,
         _R.ERROR_REASON_DEADLINE_TOO_SHORT,
+        _R.ERROR_REASON_DEADLINE_EXCEEDED,
         _R.ERROR_REASON_CONTEXT_INVALID,
         _R.ERROR_REASON_INTERNAL,
     }
@@ -30,7 +31,8 @@ def is_outage(error: FarthingError) -> bool:
 
 def may_be_done(error: FarthingError) -> bool:
     """Whether a peer may have done what it was asked, or may yet: it had no time to say, or its store had not."""
-    return error.reason == _R.ERROR_REASON_DEADLINE_TOO_SHORT or error.metadata.get("outcome") == "unknown"
+    out_of_time = error.reason in (_R.ERROR_REASON_DEADLINE_EXCEEDED, _R.ERROR_REASON_DEADLINE_TOO_SHORT)
+    return out_of_time or error.metadata.get("outcome") == "unknown"
 
 
 class EmptyPrompt(FarthingError):

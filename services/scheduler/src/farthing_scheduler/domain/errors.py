@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from farthing.type.v1.error_reason_pb2 import ErrorReason
-from farthing_kit.errors import FarthingError, InvalidArgument, Overloaded, QueueUnavailable
+from farthing_kit.errors import FarthingError, Overloaded, QueueUnavailable
 from farthing_scheduler.domain.subjects import STREAM
 
 # What a caller does not pay for.
@@ -30,7 +30,7 @@ class ModelUnavailable(FarthingError):
     reason = ErrorReason.ERROR_REASON_MODEL_UNAVAILABLE
 
 
-class PromptTooLarge(InvalidArgument):
+class PromptTooLarge(FarthingError):
     """The job does not fit into a message of the queue."""
 
     reason = ErrorReason.ERROR_REASON_PROMPT_TOO_LARGE
