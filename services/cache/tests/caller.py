@@ -45,7 +45,7 @@ class Caller:
     async def _follow(self, key: pb.CacheKey, found: pb.LookupResponse) -> str:
         sent = ""
         try:
-            async for event in self.stub.Follow(pb.FollowRequest(key=key, epoch=found.epoch), timeout=20):
+            async for event in self.stub.Follow(pb.FollowRequest(key=key, epoch=found.epoch, mark=found.mark), timeout=20):
                 sent += event.text
                 if event.HasField("lead"):
                     return await self._lead(key, found, event.lead.lease, sent)
@@ -78,6 +78,7 @@ class Caller:
         request = pb.PublishRequest(
             key=key,
             epoch=found.epoch,
+            mark=found.mark,
             lease=lease,
             offset_bytes=len(before.encode()),
             text=piece,

@@ -56,16 +56,31 @@ async def claim(stub: CacheServiceStub) -> pb.LookupResponse:
 
 
 async def publish(stub: CacheServiceStub, led: pb.LookupResponse, offset: int, text: str = "", **more: object) -> None:
-    request = pb.PublishRequest(key=KEY, epoch=led.epoch, lease=led.flight.lease, offset_bytes=offset, text=text)
+    request = pb.PublishRequest(
+        key=KEY, epoch=led.epoch, mark=led.mark, lease=led.flight.lease, offset_bytes=offset, text=text
+    )
     if "finished" in more:
         request.finished.CopyFrom(more["finished"])  # type: ignore[arg-type]
     await stub.Publish(request)
 
 
-async def follow(stub: CacheServiceStub, epoch: int) -> tuple[str, pb.FollowResponse]:
+def stored(led: pb.LookupResponse, answer: pb.CachedAnswer, **more: object) -> pb.StoreRequest:
+    return pb.StoreRequest(key=KEY, answer=answer, epoch=led.epoch, mark=led.mark, lease=led.flight.lease, **more)  # type: ignore[arg-type]
+
+
+def released(led: pb.LookupResponse, lease: bytes, reason: str = "") -> pb.ReleaseRequest:
+    return pb.ReleaseRequest(key=KEY, epoch=led.epoch, mark=led.mark, lease=lease, reason=reason)
+
+
+def at(found: pb.LookupResponse) -> pb.FollowRequest:
+    """The answer that was being made at the moment of a look-up."""
+    return pb.FollowRequest(key=KEY, epoch=found.epoch, mark=found.mark)
+
+
+async def follow(stub: CacheServiceStub, found: pb.LookupResponse) -> tuple[str, pb.FollowResponse]:
     """The text, and the last event."""
     text, last = "", pb.FollowResponse()
-    async for event in stub.Follow(pb.FollowRequest(key=KEY, epoch=epoch), timeout=20):
+    async for event in stub.Follow(at(found), timeout=20):
         text += event.text
         last = event
     return text, last
@@ -112,11 +127,11 @@ async def test_a_leader_that_dies_is_taken_over_once_and_followers_see_one_strea
 async def test_followers_get_the_stream_from_its_beginning_whenever_they_come(stubs: list[CacheServiceStub]) -> None:
     led = await claim(stubs[0])
     offset = 0
-    early = asyncio.create_task(follow(stubs[1], led.epoch))
+    early = asyncio.create_task(follow(stubs[1], led))
     for piece in PIECES[:2]:
         await publish(stubs[0], led, offset, piece)
         offset += len(piece.encode())
-    late = asyncio.create_task(follow(stubs[2], led.epoch))
+    late = asyncio.create_task(follow(stubs[2], led))
     for piece in PIECES[2:]:
         await publish(stubs[0], led, offset, piece)
         offset += len(piece.encode())
@@ -132,10 +147,10 @@ async def test_who_comes_between_the_end_and_the_store_follows_and_then_hits(stu
     between = await claim(stubs[1])
     assert between.HasField("flight")
     assert not between.flight.lease
-    assert (await follow(stubs[1], between.epoch))[0] == WHOLE
+    assert (await follow(stubs[1], between))[0] == WHOLE
     answer = provenance()
     answer.text = WHOLE
-    await stubs[0].Store(pb.StoreRequest(key=KEY, answer=answer, epoch=led.epoch, lease=led.flight.lease))
+    await stubs[0].Store(stored(led, answer))
     hit = await claim(stubs[2])
     assert hit.level == CacheLevel.CACHE_LEVEL_EXACT
     assert not hit.HasField("flight")
@@ -143,23 +158,23 @@ async def test_who_comes_between_the_end_and_the_store_follows_and_then_hits(stu
 
 async def test_a_leader_that_only_stores_serves_its_followers_too(stubs: list[CacheServiceStub]) -> None:
     led = await claim(stubs[0])
-    waiting = asyncio.create_task(follow(stubs[1], led.epoch))
+    waiting = asyncio.create_task(follow(stubs[1], led))
     answer = provenance()
     answer.text = WHOLE
-    await stubs[0].Store(pb.StoreRequest(key=KEY, answer=answer, epoch=led.epoch, lease=led.flight.lease))
+    await stubs[0].Store(stored(led, answer))
     assert (await waiting)[0] == WHOLE
 
 
 async def test_a_lease_given_up_passes_on_at_once_and_a_failure_is_shared(stubs: list[CacheServiceStub]) -> None:
     led = await claim(stubs[0])
-    waiting = asyncio.create_task(follow(stubs[1], led.epoch))
-    release = pb.ReleaseRequest(key=KEY, epoch=led.epoch, lease=led.flight.lease)
+    waiting = asyncio.create_task(follow(stubs[1], led))
+    release = released(led, led.flight.lease)
     assert (await stubs[0].Release(release)).released
     assert not (await stubs[0].Release(release)).released
     lead = (await waiting)[1].lead
     assert lead.lease
-    waiting = asyncio.create_task(follow(stubs[2], led.epoch))
-    failed = pb.ReleaseRequest(key=KEY, epoch=led.epoch, lease=lead.lease, reason="ERROR_REASON_MODEL_UNAVAILABLE")
+    waiting = asyncio.create_task(follow(stubs[2], led))
+    failed = released(led, lead.lease, "ERROR_REASON_MODEL_UNAVAILABLE")
     assert (await stubs[1].Release(failed)).released
     assert (await waiting)[1].failed == "ERROR_REASON_MODEL_UNAVAILABLE"
 
@@ -167,7 +182,7 @@ async def test_a_lease_given_up_passes_on_at_once_and_a_failure_is_shared(stubs:
 async def test_an_aborted_stream_is_not_kept(stubs: list[CacheServiceStub]) -> None:
     led = await claim(stubs[0])
     await publish(stubs[0], led, 0, PIECES[0])
-    await stubs[0].Release(pb.ReleaseRequest(key=KEY, epoch=led.epoch, lease=led.flight.lease))
+    await stubs[0].Release(released(led, led.flight.lease))
     again = await claim(stubs[1])
     assert not again.HasField("answer")
     assert again.flight.lease
@@ -175,7 +190,7 @@ async def test_an_aborted_stream_is_not_kept(stubs: list[CacheServiceStub]) -> N
 
 async def test_a_length_stop_reaches_who_waits_and_is_not_kept(stubs: list[CacheServiceStub]) -> None:
     led = await claim(stubs[0])
-    waiting = asyncio.create_task(follow(stubs[1], led.epoch))
+    waiting = asyncio.create_task(follow(stubs[1], led))
     await publish(stubs[0], led, 0, WHOLE, finished=provenance(FinishReason.FINISH_REASON_LENGTH))
     text, last = await waiting
     assert text == WHOLE
@@ -190,18 +205,18 @@ async def test_a_new_leader_that_says_something_else_is_not_spliced_on(stubs: li
     seen: list[str] = []
 
     async def watch() -> None:
-        async for event in stubs[1].Follow(pb.FollowRequest(key=KEY, epoch=led.epoch), timeout=20):
+        async for event in stubs[1].Follow(at(led), timeout=20):
             seen.append(event.text)
 
     watching = asyncio.create_task(watch())
     await until(lambda: seen == [PIECES[0]])
-    other = asyncio.create_task(follow(stubs[2], led.epoch))
-    await stubs[0].Release(pb.ReleaseRequest(key=KEY, epoch=led.epoch, lease=led.flight.lease))
+    other = asyncio.create_task(follow(stubs[2], led))
+    await stubs[0].Release(released(led, led.flight.lease))
     done, _ = await asyncio.wait({watching, other}, return_when=asyncio.FIRST_COMPLETED)
     if watching in done:  # the one that was watching leads now: nobody is left who was sent anything
         return
     lease = other.result()[1].lead.lease
-    await stubs[2].Publish(pb.PublishRequest(key=KEY, epoch=led.epoch, lease=lease, text="Something else."))
+    await stubs[2].Publish(pb.PublishRequest(key=KEY, epoch=led.epoch, mark=led.mark, lease=lease, text="Something else."))
     with pytest.raises(NotFound):
         await watching
     assert seen == [PIECES[0]]
@@ -212,21 +227,46 @@ async def test_a_repeated_piece_adds_nothing(stubs: list[CacheServiceStub]) -> N
     for _ in range(2):
         await publish(stubs[0], led, 0, PIECES[0])
     await publish(stubs[0], led, 0, WHOLE, finished=provenance())
-    assert (await follow(stubs[1], led.epoch))[0] == WHOLE
+    assert (await follow(stubs[1], led))[0] == WHOLE
 
 
-async def test_an_invalidation_detaches_what_is_under_way(stubs: list[CacheServiceStub]) -> None:
+EXTENTS = [
+    pb.InvalidateRequest(idempotency_key="i1"),
+    pb.InvalidateRequest(idempotency_key="i1", tags=["docs"]),
+    pb.InvalidateRequest(idempotency_key="i1", model="small"),
+]
+
+
+@pytest.mark.parametrize("forget", EXTENTS, ids=["all", "tag", "model"])
+@pytest.mark.parametrize("stubs", [timedelta(minutes=1)], indirect=True)
+async def test_who_asks_after_an_invalidation_never_follows_what_was_begun_before(
+    stubs: list[CacheServiceStub], forget: pb.InvalidateRequest
+) -> None:
     led = await claim(stubs[0])
-    await stubs[0].Invalidate(pb.InvalidateRequest(idempotency_key="i1"))
-    again = await claim(stubs[1])
-    assert again.epoch > led.epoch
-    assert again.flight.lease
+    await publish(stubs[0], led, 0, PIECES[0])
+    before = asyncio.create_task(follow(stubs[2], led))
+    await stubs[0].Invalidate(forget)
+    anew = await claim(stubs[1])
+    assert (anew.epoch, anew.mark) > (led.epoch, led.mark)
+    assert anew.flight.lease
+    # The old answer ends for those who asked before, and for nobody else: neither as it is made, nor after its end.
+    answer = provenance()
+    answer.text = WHOLE
+    assert not (await stubs[0].Store(stored(led, answer, tags=["docs"]))).stored
+    assert (await before)[0] == WHOLE
+    later = await claim(stubs[1])
+    assert not later.HasField("answer")
+    assert later.HasField("flight")
+    answer.text = "another answer"
+    await stubs[1].Store(stored(anew, answer, tags=["docs"]))
+    assert (await follow(stubs[2], later))[0] == "another answer"
+    assert (await claim(stubs[0])).answer.text == "another answer"
 
 
 async def test_nobody_follows_what_nobody_makes(stubs: list[CacheServiceStub]) -> None:
-    epoch = (await stubs[0].Lookup(pb.LookupRequest(key=KEY))).epoch
+    found = await stubs[0].Lookup(pb.LookupRequest(key=KEY))
     with pytest.raises(NotFound):
-        await follow(stubs[0], epoch)
+        await follow(stubs[0], found)
 
 
 async def test_followers_of_another_tenant_find_nothing(redis_url: str, nats_url: str) -> None:
@@ -238,7 +278,7 @@ async def test_followers_of_another_tenant_find_nothing(redis_url: str, nats_url
     ):
         led = await claim(CacheServiceStub(mine))
         with pytest.raises(NotFound):
-            await follow(CacheServiceStub(theirs), led.epoch)
+            await follow(CacheServiceStub(theirs), led)
 
 
 async def test_followers_are_told_when_redis_goes_away(redis_url: str, nats_url: str) -> None:
@@ -252,7 +292,7 @@ async def test_followers_are_told_when_redis_goes_away(redis_url: str, nats_url:
             seen: list[str] = []
 
             async def watch() -> None:
-                async for event in stub.Follow(pb.FollowRequest(key=KEY, epoch=led.epoch), timeout=20):
+                async for event in stub.Follow(at(led), timeout=20):
                     seen.append(event.text)
 
             watching = asyncio.create_task(watch())

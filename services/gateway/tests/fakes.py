@@ -115,7 +115,7 @@ class FakeFlight:
 
 class FakeCache(Switch):
     """The ports AnswerCache and FlightLine: partitions by the current context's organisation. `similar` is what a
-    search finds; `sharing`: claims are taken;
+    search finds; `sharing`: claims are taken; `mark` moves with each invalidation, here of everything that is under way;
     `deaf`: how many calls of Follow fail."""
 
     def __init__(self, clock: Clock, *, sharing: bool = True) -> None:
@@ -123,6 +123,7 @@ class FakeCache(Switch):
         self._clock = clock
         self.sharing = sharing
         self.epochs: dict[str, int] = {}
+        self.mark = 1
         self.entries: dict[tuple[str, int, CacheKey], Answer] = {}
         self.kept: list[Kept] = []
         self.gate = asyncio.Event()
@@ -130,7 +131,7 @@ class FakeCache(Switch):
         self.similar = Similar(missed="no_candidate")
         self.searches: list[tuple[CacheKey, Meaning, Terms]] = []
         self.reports: list[tuple[bytes, bool]] = []
-        self.flights: dict[tuple[str, CacheKey], FakeFlight] = {}
+        self.flights: dict[tuple[str, CacheKey, int], FakeFlight] = {}
         self.published: list[str] = []
         self.leases = 0
         self.refresh_lease = False
@@ -146,13 +147,13 @@ class FakeCache(Switch):
         epoch = self.epochs.setdefault(org, 1)
         answer = None if wanted.moment_only else self.entries.get((org, epoch, key))
         if answer is not None and answer.is_younger_than(wanted.max_age, self._clock.now()):
-            lease = self._lease(org, key) if self.refresh_lease else b""
-            return Found(epoch, answer, timedelta(hours=1), lease=lease)
+            lease = self._lease(org, key, self.mark) if self.refresh_lease else b""
+            return Found(epoch, answer, timedelta(hours=1), mark=self.mark, lease=lease)
         if not wanted.claim or not self.sharing:
-            return Found(epoch)
-        if (org, key) in self.flights:
-            return Found(epoch, follow=True)
-        return Found(epoch, lease=self._lease(org, key))
+            return Found(epoch, mark=self.mark)
+        if (org, key, self.mark) in self.flights:
+            return Found(epoch, mark=self.mark, follow=True)
+        return Found(epoch, mark=self.mark, lease=self._lease(org, key, self.mark))
 
     async def search(self, key: CacheKey, meaning: Meaning, terms: Terms) -> Similar:
         self.passed()
@@ -165,9 +166,9 @@ class FakeCache(Switch):
         if self.worthless:
             return False
         self.kept.append(kept)
-        if self.epochs.get(org) == kept.found.epoch:
+        if self.epochs.get(org) == kept.found.epoch and kept.found.mark in (0, self.mark):
             self.entries[org, kept.found.epoch, key] = kept.answer
-        flight = self.flights.pop((org, key), None)
+        flight = self.flights.pop((org, key, kept.found.mark), None)
         if flight is not None:
             flight.text, flight.end = kept.answer.text, kept.answer
             self._tell()
@@ -179,7 +180,7 @@ class FakeCache(Switch):
 
     async def publish(self, key: CacheKey, found: Found, offset_bytes: int, text: str, answer: Answer | None) -> None:
         self.passed()
-        flight = self.flights.get((require_context().principal.org, key))
+        flight = self.flights.get((require_context().principal.org, key, found.mark))
         if flight is None or flight.lease != found.lease:
             raise NotFound("lost")
         assert offset_bytes == len(flight.text.encode())
@@ -187,12 +188,12 @@ class FakeCache(Switch):
         flight.text += text
         flight.end = answer
         if answer is not None:
-            del self.flights[require_context().principal.org, key]
+            del self.flights[require_context().principal.org, key, found.mark]
         self._tell()
 
     async def release(self, key: CacheKey, found: Found) -> None:
         self.passed()
-        flight = self.flights.get((require_context().principal.org, key))
+        flight = self.flights.get((require_context().principal.org, key, found.mark))
         if flight is not None and flight.lease == found.lease:
             flight.gone = True
             self._tell()
@@ -204,7 +205,7 @@ class FakeCache(Switch):
             raise AWAY
         self.followers += 1
         org = require_context().principal.org
-        flight, sent = self.flights.get((org, key)), 0
+        flight, sent = self.flights.get((org, key, found.mark)), 0
         while flight is not None:
             news = self._news
             if more := flight.text[sent:]:
@@ -214,16 +215,16 @@ class FakeCache(Switch):
                 yield Whole(flight.end)
                 return
             elif flight.gone:
-                yield Lead(self._lease(org, key))
+                yield Lead(self._lease(org, key, found.mark))
                 return
             else:
                 await news.wait()
         raise NotFound("nobody makes it")
 
-    def _lease(self, org: str, key: CacheKey) -> bytes:
+    def _lease(self, org: str, key: CacheKey, mark: int) -> bytes:
         self.leases += 1
         lease = b"lease %d" % self.leases
-        self.flights[org, key] = FakeFlight(lease)
+        self.flights[org, key, mark] = FakeFlight(lease)
         return lease
 
     def _tell(self) -> None:

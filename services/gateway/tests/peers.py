@@ -92,9 +92,10 @@ class Script:
     entries: dict[tuple[str, bytes], cache.CachedAnswer] = field(default_factory=dict)
     stored: asyncio.Event = field(default_factory=asyncio.Event)
     epoch: int = 7
+    mark: int = 1
     sharing: bool = False
     model_version: str = "m1"
-    flights: dict[tuple[str, bytes], Flight] = field(default_factory=dict)
+    flights: dict[tuple[str, bytes, int], Flight] = field(default_factory=dict)
     leases: int = 0
     news: asyncio.Event = field(default_factory=asyncio.Event)
     similar: cache.SemanticLookupResponse = field(default_factory=lambda: cache.SemanticLookupResponse(
@@ -175,9 +176,9 @@ class Cache(cache_rpc.CacheServiceServicer):
         self._script.enter("Lookup")
         found = None if request.no_cache else self._script.entries.get(_entry(request.key))
         if found is None or _too_old(found, request):
-            response = cache.LookupResponse(level=CacheLevel.CACHE_LEVEL_NONE, epoch=self._script.epoch)
+            response = cache.LookupResponse(level=CacheLevel.CACHE_LEVEL_NONE, epoch=self._script.epoch, mark=self._script.mark)
             if request.claim and self._script.sharing:
-                response.flight.CopyFrom(self._claimed(_entry(request.key)))
+                response.flight.CopyFrom(self._claimed((*_entry(request.key), self._script.mark)))
             return response
         response = cache.LookupResponse(answer=found, level=CacheLevel.CACHE_LEVEL_EXACT, epoch=self._script.epoch)
         response.time_to_live.FromSeconds(600)
@@ -203,7 +204,7 @@ class Cache(cache_rpc.CacheServiceServicer):
 
     async def Publish(self, request: Any, context: Any) -> cache.PublishResponse:
         self._script.enter("Publish")
-        flight = self._script.flights.get(_entry(request.key))
+        flight = self._script.flights.get((*_entry(request.key), request.mark))
         if flight is None or flight.lease != request.lease:
             raise NotFound("the lease is lost")
         flight.text += request.text
@@ -214,7 +215,7 @@ class Cache(cache_rpc.CacheServiceServicer):
 
     async def Release(self, request: Any, context: Any) -> cache.ReleaseResponse:
         self._script.enter("Release")
-        flight = self._script.flights.get(_entry(request.key))
+        flight = self._script.flights.get((*_entry(request.key), request.mark))
         if flight is not None and flight.lease == request.lease:
             flight.gone = True
             self._script.tell()
@@ -222,7 +223,7 @@ class Cache(cache_rpc.CacheServiceServicer):
 
     async def Follow(self, request: Any, context: Any) -> AsyncIterator[cache.FollowResponse]:
         self._script.enter("Follow")
-        flight, sent = self._script.flights.get(_entry(request.key)), 0
+        flight, sent = self._script.flights.get((*_entry(request.key), request.mark)), 0
         while flight is not None:
             news = self._script.news
             if more := flight.text[sent:]:
@@ -232,14 +233,14 @@ class Cache(cache_rpc.CacheServiceServicer):
                 yield cache.FollowResponse(finished=flight.finished)
                 return
             elif flight.gone:
-                del self._script.flights[_entry(request.key)]
-                yield cache.FollowResponse(lead=self._claimed(_entry(request.key)))
+                del self._script.flights[*_entry(request.key), request.mark]
+                yield cache.FollowResponse(lead=self._claimed((*_entry(request.key), request.mark)))
                 return
             else:
                 await news.wait()
         raise NotFound("nobody makes it")
 
-    def _claimed(self, entry: tuple[str, bytes]) -> cache.Flight:
+    def _claimed(self, entry: tuple[str, bytes, int]) -> cache.Flight:
         if entry in self._script.flights:
             return cache.Flight()
         self._script.leases += 1

@@ -83,6 +83,14 @@ class Ports:
     prices: Prices
     script: Script | None = None
 
+    def invalidate(self) -> None:
+        """What is under way now is not for who asks later."""
+        if self.script is not None:
+            self.script.mark += 1
+        else:
+            assert isinstance(self.cache, FakeCache)
+            self.cache.mark += 1
+
     def take_away(self) -> None:
         """From now on nothing answers."""
         error = Unavailable("away")
@@ -215,6 +223,20 @@ async def test_who_follows_leads_when_the_lease_is_given_up(ports: Ports) -> Non
     assert said.lease not in (b"", first.lease)
     with pytest.raises(NotFound):
         await ports.line.publish(KEY, first, 0, "too late", None)
+
+
+async def test_who_asks_after_an_invalidation_leads_and_the_old_answer_goes_on_for_its_own(ports: Ports) -> None:
+    first, second = await claimed(ports)
+    ports.invalidate()
+    anew, after = await claimed(ports)
+    assert anew.lease
+    assert after.follow
+    await ports.line.publish(KEY, first, 0, "old", None)
+    async with aclosing(ports.line.follow(KEY, second)) as news:
+        assert await anext(news) == Piece("old")
+    await ports.line.release(KEY, anew)
+    [said] = [each async for each in ports.line.follow(KEY, after)]
+    assert isinstance(said, Lead)
 
 
 async def test_nobody_to_follow_is_not_found(ports: Ports) -> None:

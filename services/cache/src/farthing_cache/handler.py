@@ -18,7 +18,7 @@ from farthing_cache.app.answers import AnswerCache
 from farthing_cache.app.flights import Failed, Finished, Flights, Piece
 from farthing_cache.app.semantic import Asked, Match, SemanticCache
 from farthing_cache.domain.admission import Verdict
-from farthing_cache.domain.answer import CacheKey, Epoch, Extent, Mark, Offer, Org, Wanted
+from farthing_cache.domain.answer import CacheKey, Epoch, Extent, Mark, Moment, Offer, Org, Wanted
 from farthing_cache.domain.errors import not_your_partition
 from farthing_cache.domain.flight import Lease
 from farthing_cache.ports import Found, Nearby
@@ -84,7 +84,7 @@ class CacheHandler(rpc.CacheServiceServicer):
         left = await self.flights.publish(
             _org(),
             _key(request.key),
-            Epoch(request.epoch),
+            _moment(request),
             request.lease,
             request.offset_bytes,
             request.text,
@@ -93,35 +93,35 @@ class CacheHandler(rpc.CacheServiceServicer):
         return pb.PublishResponse(time_to_live=_duration(left))
 
     async def Follow(self, request: pb.FollowRequest, context: Any) -> AsyncIterator[pb.FollowResponse]:
-        async for event in self.flights.follow(_org(), _key(request.key), Epoch(request.epoch)):
+        async for event in self.flights.follow(_org(), _key(request.key), _moment(request)):
             yield _event(event)
 
     async def Release(self, request: pb.ReleaseRequest, context: Any) -> pb.ReleaseResponse:
         if len(request.reason) > MAX_NAME_CHARS:
             raise InvalidArgument.field("reason", f"must have at most {MAX_NAME_CHARS} characters")
         released = await self.flights.release(
-            _org(), _key(request.key), Epoch(request.epoch), request.lease, request.reason
+            _org(), _key(request.key), _moment(request), request.lease, request.reason
         )
         return pb.ReleaseResponse(released=released)
 
     async def Store(self, request: pb.StoreRequest, context: Any) -> pb.StoreResponse:
-        org, key, epoch = _org(), _key(request.key), Epoch(request.epoch)
+        org, key, at = _org(), _key(request.key), _moment(request)
         answer = answer_to_keep(request.answer, self.clock.now())
         meaning = meaning_from_message(request.meaning, self.text_limit_chars) if request.HasField("meaning") else None
         life = positive_duration(request.time_to_live, "time_to_live") if request.HasField("time_to_live") else None
         offer = Offer(
             answer,
             life,
-            Mark(request.mark),
+            at.mark,
             age=self.clock.now() - answer.created_at,
             tags=tags_from_message(request.tags),
             took=request.took.ToTimedelta(),
             cost_nano_usd=max(0, request.cost.nano_units),
             meaning=self.semantic.kept(org, key, meaning) if meaning is not None else None,
         )
-        verdict = await self.answers.keep(org, key, offer, epoch)
+        verdict = await self.answers.keep(org, key, offer, at.epoch)
         if request.lease:
-            await self.flights.finish(org, key, epoch, request.lease, answer.text, _provenance(request.answer))
+            await self.flights.finish(org, key, at, request.lease, answer.text, _provenance(request.answer))
         # The values of the two enumerations are the same.
         return pb.StoreResponse(stored=verdict is Verdict.KEPT, reason=pb.NotStored.ValueType(verdict))
 
@@ -201,6 +201,10 @@ def _org_named(named: str, method: str) -> Org:
     if named not in ("", context.principal.org):
         raise not_your_partition(method)
     return Org(context.principal.org)
+
+
+def _moment(request: pb.PublishRequest | pb.FollowRequest | pb.ReleaseRequest | pb.StoreRequest) -> Moment:
+    return Moment(Epoch(request.epoch), Mark(request.mark))
 
 
 def _category(task: int) -> int:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 from farthing_cache.domain.admission import Verdict
-from farthing_cache.domain.answer import CacheKey, Entry, Epoch, Extent, Mark, Offer, Org, Wanted
+from farthing_cache.domain.answer import CacheKey, Entry, Epoch, Extent, Mark, Moment, Offer, Org, Wanted
 from farthing_cache.domain.flight import Claim, Progress
 from farthing_cache.domain.hitlog import Record
 from farthing_cache.domain.neighbours import Candidate, Int8s, Near, News, Place
@@ -64,21 +64,22 @@ class AnswerStore(Protocol):
 
 
 class FlightStore(Protocol):
-    """Answers that are being made. One atomic step each; StoreUnavailable as above."""
+    """Answers that are being made, each at the moment of its look-up: who asks after an invalidation, whatever it was
+    about, does not meet an answer that was begun before. One atomic step each; StoreUnavailable as above."""
 
     async def publish(
-        self, org: Org, key: CacheKey, epoch: Epoch, token: bytes, offset: int, text: bytes, provenance: bytes | None
+        self, org: Org, key: CacheKey, at: Moment, token: bytes, offset: int, text: bytes, provenance: bytes | None
     ) -> bool:
         """Add text at an offset and prolong the lease; with `provenance`, end it. An offset of WHOLE: `text` is all
         of it. False: the lease is lost."""
         ...
 
-    async def release(self, org: Org, key: CacheKey, epoch: Epoch, token: bytes, reason: str) -> bool:
+    async def release(self, org: Org, key: CacheKey, at: Moment, token: bytes, reason: str) -> bool:
         """Give the lease up; whether it was still held."""
         ...
 
     async def progress(
-        self, org: Org, key: CacheKey, epoch: Epoch, attempt: int, offset: int, token: bytes
+        self, org: Org, key: CacheKey, at: Moment, attempt: int, offset: int, token: bytes
     ) -> Progress:
         """What is new since `offset` of `attempt`. Takes over under `token` when the leader is lost."""
         ...

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Final, Self
 
-from farthing_cache.domain.answer import CacheKey, Epoch, Org
+from farthing_cache.domain.answer import CacheKey, Moment, Org
 from farthing_cache.domain.counts import Counts
 from farthing_cache.domain.errors import lease_lost, nobody_to_follow
 from farthing_cache.domain.flight import Lease, Progress, Stage, continuation
@@ -18,7 +18,7 @@ from farthing_kit.clock import Clock
 from farthing_kit.errors import FarthingError
 
 TOKEN_BYTES: Final = 16
-Flight = tuple[Org, CacheKey, Epoch]
+Flight = tuple[Org, CacheKey, Moment]
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,24 +115,24 @@ class Flights:
             await asyncio.wait(self._readers)
 
     async def publish(
-        self, org: Org, key: CacheKey, epoch: Epoch, token: bytes, offset: int, text: str, provenance: bytes | None
+        self, org: Org, key: CacheKey, at: Moment, token: bytes, offset: int, text: str, provenance: bytes | None
     ) -> timedelta:
         """Add text under a lease and prolong it; with `provenance`, end it. How long the lease lives now."""
-        if not await self._store.publish(org, key, epoch, token, offset, text.encode(), provenance):
+        if not await self._store.publish(org, key, at, token, offset, text.encode(), provenance):
             raise lease_lost()
         return self._lease_time_to_live
 
-    async def finish(self, org: Org, key: CacheKey, epoch: Epoch, token: bytes, text: str, provenance: bytes) -> None:
+    async def finish(self, org: Org, key: CacheKey, at: Moment, token: bytes, text: str, provenance: bytes) -> None:
         """End a flight with its whole text, whatever was published of it; nothing if it has ended or is another's."""
-        await self._store.publish(org, key, epoch, token, WHOLE, text.encode(), provenance)
+        await self._store.publish(org, key, at, token, WHOLE, text.encode(), provenance)
 
-    async def release(self, org: Org, key: CacheKey, epoch: Epoch, token: bytes, reason: str) -> bool:
+    async def release(self, org: Org, key: CacheKey, at: Moment, token: bytes, reason: str) -> bool:
         """Give a lease up; whether it was still held."""
-        return await self._store.release(org, key, epoch, token, reason)
+        return await self._store.release(org, key, at, token, reason)
 
-    async def follow(self, org: Org, key: CacheKey, epoch: Epoch) -> AsyncIterator[Event]:
+    async def follow(self, org: Org, key: CacheKey, at: Moment) -> AsyncIterator[Event]:
         """An answer that somebody else makes, from its beginning; the last event is its end, or a lease."""
-        shared = self._join((org, key, epoch))
+        shared = self._join((org, key, at))
         try:
             sent = b""
             while True:

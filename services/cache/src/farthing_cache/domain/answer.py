@@ -15,6 +15,16 @@ Mark = NewType("Mark", int)
 
 DIGEST_BYTES: Final = 32
 
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """When something was looked up, among the invalidations of its organisation. An answer that began at one moment is
+    never served to who asks at a later one, unless it was kept, which is checked."""
+
+    epoch: Epoch
+    mark: Mark
+
+
 # What the name of those who share an answer begins with, unless they are the whole organisation.
 TEAM: Final = "team\0"
 USER: Final = "user\0"

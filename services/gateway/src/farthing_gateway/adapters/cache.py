@@ -98,7 +98,7 @@ class GrpcCache:
 
     async def publish(self, key: CacheKey, found: Found, offset_bytes: int, text: str, answer: Answer | None) -> None:
         request = pb.PublishRequest(
-            key=_key(key), epoch=found.epoch, lease=found.lease, offset_bytes=offset_bytes, text=text
+            key=_key(key), epoch=found.epoch, mark=found.mark, lease=found.lease, offset_bytes=offset_bytes, text=text
         )
         if answer is not None:
             request.finished.CopyFrom(_message(answer))
@@ -106,12 +106,12 @@ class GrpcCache:
         await self._stub.Publish(request, timeout=self._timeouts.store)
 
     async def release(self, key: CacheKey, found: Found) -> None:
-        request = pb.ReleaseRequest(key=_key(key), epoch=found.epoch, lease=found.lease)
+        request = pb.ReleaseRequest(key=_key(key), epoch=found.epoch, mark=found.mark, lease=found.lease)
         await self._stub.Release(request, timeout=self._timeouts.store)
 
     async def follow(self, key: CacheKey, found: Found) -> AsyncGenerator[FlightNews]:
         # No time limit of its own: it lives as long as the request, and who follows watches for silence.
-        call = self._stub.Follow(pb.FollowRequest(key=_key(key), epoch=found.epoch))
+        call = self._stub.Follow(pb.FollowRequest(key=_key(key), epoch=found.epoch, mark=found.mark))
         try:
             async for response in call:
                 yield _news(response)

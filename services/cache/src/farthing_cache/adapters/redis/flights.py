@@ -11,7 +11,7 @@ from farthing_cache.adapters.keys import KeyNames
 from farthing_cache.adapters.redis import scripts
 from farthing_cache.adapters.redis.answers import millis
 from farthing_cache.adapters.redis.client import RedisClient
-from farthing_cache.domain.answer import CacheKey, Epoch, Org
+from farthing_cache.domain.answer import CacheKey, Moment, Org
 from farthing_cache.domain.flight import Lease, Progress, Stage
 from farthing_kit.errors import InvalidArgument
 
@@ -44,26 +44,26 @@ class RedisFlights:
         self._progress = client.script(scripts.PROGRESS)
 
     async def publish(
-        self, org: Org, key: CacheKey, epoch: Epoch, token: bytes, offset: int, text: bytes, provenance: bytes | None
+        self, org: Org, key: CacheKey, at: Moment, token: bytes, offset: int, text: bytes, provenance: bytes | None
     ) -> bool:
         args = [token, offset, text, millis(self._lease), self._limit_bytes]
         if provenance is not None:
             args += [millis(self._grace_of(provenance)), provenance]
-        outcome = await self._client.ask(lambda: self._publish(keys=self._keys(org, key, epoch), args=args))
+        outcome = await self._client.ask(lambda: self._publish(keys=self._keys(org, key, at), args=args))
         if outcome < 0:
             raise InvalidArgument.field("offset_bytes", "is beyond what was published, must be the bytes so far")
         return bool(outcome)
 
-    async def release(self, org: Org, key: CacheKey, epoch: Epoch, token: bytes, reason: str) -> bool:
-        keys = self._keys(org, key, epoch)[:1]
+    async def release(self, org: Org, key: CacheKey, at: Moment, token: bytes, reason: str) -> bool:
+        keys = self._keys(org, key, at)[:1]
         args = [token, reason, millis(SHORT_GRACE)]
         return bool(await self._client.ask(lambda: self._release(keys=keys, args=args)))
 
     async def progress(
-        self, org: Org, key: CacheKey, epoch: Epoch, attempt: int, offset: int, token: bytes
+        self, org: Org, key: CacheKey, at: Moment, attempt: int, offset: int, token: bytes
     ) -> Progress:
         args = [attempt, offset, token, millis(self._lease), self._max_leaders]
-        said = await self._client.ask(lambda: self._progress(keys=self._keys(org, key, epoch), args=args))
+        said = await self._client.ask(lambda: self._progress(keys=self._keys(org, key, at), args=args))
         if said[0] == LEAD:
             return Progress(Stage.OPEN, int(said[1]), lease=Lease(token, self._lease))
         if len(said) < 5:
@@ -75,6 +75,6 @@ class RedisFlights:
         complete = CachedAnswer.FromString(provenance).finish_reason == FinishReason.FINISH_REASON_STOP
         return self._grace if complete else min(self._grace, SHORT_GRACE)
 
-    def _keys(self, org: Org, key: CacheKey, epoch: Epoch) -> list[str]:
-        flight = f"{self._names.partition(org)}:{epoch}:{self._names.entry_suffix(org, key)}:f"
+    def _keys(self, org: Org, key: CacheKey, at: Moment) -> list[str]:
+        flight = f"{self._names.partition(org)}:{at.epoch}:{self._names.entry_suffix(org, key)}:f:{at.mark}"
         return [flight, f"{flight}:t"]

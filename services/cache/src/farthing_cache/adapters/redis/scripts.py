@@ -5,7 +5,8 @@ mark of a label's last invalidation. An entry is a hash: `a` answer, `k` its lab
 tier, `b` when it was written (ms of Redis's clock), `d` how long making it took (ms), `c` its cost, `w` value of one
 hit per byte, `h` hits, and for requests that mean the same `v` vector and `p` profile. A flight is a hash: `o` who
 leads, `u` until when (ms), `x` its stage, `n` the attempt, `a` provenance, `m` reason; its text is a string beside
-it. Every time is Redis's own."""
+it. A flight's name ends with the mark at which it began: an invalidation, whatever it is about, parts who asks after it
+from what was begun before. Every time is Redis's own."""
 
 from __future__ import annotations
 
@@ -55,7 +56,7 @@ end
 
 CLAIM: Final = """
 local function made(name, token, lease_ms, most)
-  local flight = name .. ':f'
+  local flight = name .. ':f:' .. mark
   local f = redis.call('HMGET', flight, 'o', 'u', 'x', 'n')
   local alive = f[1] and tonumber(f[2]) > now
   if alive and f[3] ~= 'lost' then return 'follow' end
@@ -303,7 +304,7 @@ UNCLAIM: Final = (
     STATE
     + """
 redis.call('SET', KEYS[2], '', 'PX', ARGV[4])
-local flight = ARGV[1] .. ':' .. epoch .. ':' .. ARGV[2] .. ':f'
+local flight = ARGV[1] .. ':' .. epoch .. ':' .. ARGV[2] .. ':f:' .. mark
 local f = redis.call('HMGET', flight, 'o', 'x')
 if f[1] ~= ARGV[3] or f[2] ~= 'open' then return 0 end
 redis.call('HSET', flight, 'x', 'lost', 'u', 0)
