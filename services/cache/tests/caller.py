@@ -45,7 +45,8 @@ class Caller:
     async def _follow(self, key: pb.CacheKey, found: pb.LookupResponse) -> str:
         sent = ""
         try:
-            async for event in self.stub.Follow(pb.FollowRequest(key=key, epoch=found.epoch, mark=found.mark), timeout=20):
+            under_way = pb.FollowRequest(key=key, epoch=found.epoch, mark=found.mark)
+            async for event in self.stub.Follow(under_way, timeout=20):
                 sent += event.text
                 if event.HasField("lead"):
                     return await self._lead(key, found, event.lead.lease, sent)

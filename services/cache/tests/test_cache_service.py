@@ -16,13 +16,19 @@ from farthing.cache.v1.cache_service_pb2_grpc import CacheServiceStub
 from farthing.type.v1.error_reason_pb2 import ErrorReason
 from farthing.type.v1.model_pb2 import CacheLevel, FinishReason, Tier
 from farthing.type.v1.usage_pb2 import TokenUsage
+from farthing_cache.adapters.announcer import NatsAnnouncer
 from farthing_cache.config import CacheSettings
+from farthing_cache.domain.answer import Org
 from farthing_cache.main import build
+from farthing_kit import nats
 from farthing_kit.context import RequestContext
 from farthing_kit.errors import FarthingError
+from farthing_kit.hearing import LEASE_S
 from farthing_kit.telemetry import MetricName
+from farthing_kit.testing.clock import VirtualClock
 from farthing_kit.testing.server import RunningProcess, operator_context, running, tenant_context
 from farthing_kit.testing.settings import settings
+from farthing_kit.testing.waiting import until
 
 KEY = pb.CacheKey(compatibility_digest=b"c" * 32, prompt_digest=b"p" * 32)
 Service = RunningProcess[CacheSettings]
@@ -132,6 +138,18 @@ async def test_an_invalidation_forgets_and_is_announced(
     assert await stub.Invalidate(pb.InvalidateRequest(idempotency_key="i1")) == first
     assert [await asyncio.wait_for(heard.get(), 5) for _ in range(2)] == [b"org:acme"] * 2
     await listener.close()
+
+
+async def test_an_invalidation_is_over_only_when_no_gateway_may_serve_what_it_had(
+    nats_url: str, clock: VirtualClock
+) -> None:
+    async with nats.connect(nats_url, name="test") as client:
+        telling = asyncio.create_task(NatsAnnouncer(client, clock).forgotten(Org("acme")))
+        await until(lambda: clock.sleepers == 1)
+        await clock.advance(LEASE_S * 0.99)
+        assert not telling.done()
+        await clock.advance(LEASE_S * 0.01)
+        await telling
 
 
 async def test_an_operator_forgets_for_a_tenant_by_name(service: Service, stub: CacheServiceStub) -> None:

@@ -216,7 +216,9 @@ async def test_a_new_leader_that_says_something_else_is_not_spliced_on(stubs: li
     if watching in done:  # the one that was watching leads now: nobody is left who was sent anything
         return
     lease = other.result()[1].lead.lease
-    await stubs[2].Publish(pb.PublishRequest(key=KEY, epoch=led.epoch, mark=led.mark, lease=lease, text="Something else."))
+    await stubs[2].Publish(
+        pb.PublishRequest(key=KEY, epoch=led.epoch, mark=led.mark, lease=lease, text="Something else.")
+    )
     with pytest.raises(NotFound):
         await watching
     assert seen == [PIECES[0]]
@@ -252,7 +254,8 @@ async def test_who_asks_after_an_invalidation_never_follows_what_was_begun_befor
     # The old answer ends for those who asked before, and for nobody else: neither as it is made, nor after its end.
     answer = provenance()
     answer.text = WHOLE
-    assert not (await stubs[0].Store(stored(led, answer, tags=["docs"]))).stored
+    kept = await stubs[0].Store(stored(led, answer, tags=["docs"]))
+    assert not kept.stored
     assert (await before)[0] == WHOLE
     later = await claim(stubs[1])
     assert not later.HasField("answer")

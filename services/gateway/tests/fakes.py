@@ -115,7 +115,7 @@ class FakeFlight:
 
 class FakeCache(Switch):
     """The ports AnswerCache and FlightLine: partitions by the current context's organisation. `similar` is what a
-    search finds; `sharing`: claims are taken; `mark` moves with each invalidation, here of everything that is under way;
+    search finds; `sharing`: claims are taken; `mark` moves with each invalidation;
     `deaf`: how many calls of Follow fail."""
 
     def __init__(self, clock: Clock, *, sharing: bool = True) -> None:
@@ -414,9 +414,13 @@ class FakeLine:
     """The InvalidationLine port."""
 
     now: int | None = 0
+    in_time: bool = True
 
     def era(self) -> int | None:
         return self.now
+
+    def current(self) -> bool:
+        return self.in_time
 
 
 @dataclass

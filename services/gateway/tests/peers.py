@@ -176,7 +176,8 @@ class Cache(cache_rpc.CacheServiceServicer):
         self._script.enter("Lookup")
         found = None if request.no_cache else self._script.entries.get(_entry(request.key))
         if found is None or _too_old(found, request):
-            response = cache.LookupResponse(level=CacheLevel.CACHE_LEVEL_NONE, epoch=self._script.epoch, mark=self._script.mark)
+            response = cache.LookupResponse(epoch=self._script.epoch, mark=self._script.mark)
+            response.level = CacheLevel.CACHE_LEVEL_NONE
             if request.claim and self._script.sharing:
                 response.flight.CopyFrom(self._claimed((*_entry(request.key), self._script.mark)))
             return response

@@ -108,6 +108,14 @@ async def test_memory_is_not_trusted_while_invalidations_cannot_be_heard(mesh: M
     assert (await mesh.ask(ask())).level is CacheLevel.NEAR
 
 
+async def test_memory_is_not_used_while_an_invalidation_may_not_have_been_heard_yet(mesh: Mesh) -> None:
+    await mesh.ask(ask())
+    mesh.line.in_time = False
+    assert (await mesh.ask(ask())).level is CacheLevel.EXACT
+    mesh.line.in_time = True
+    assert (await mesh.ask(ask())).level is CacheLevel.NEAR  # nothing was missed: it only came late
+
+
 async def test_cache_control_is_obeyed(mesh: Mesh) -> None:
     await mesh.ask(ask(cache_control=CacheControl(no_store=True)))
     assert (await mesh.ask(ask())).level is CacheLevel.NONE

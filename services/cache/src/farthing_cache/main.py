@@ -62,7 +62,7 @@ async def build(process: Process[CacheSettings]) -> None:
     stores = await _stores(process)
     client = await process.enter(nats.connect(settings.nats_url, name="cache", telemetry=process.telemetry))
     sets = await _vector_sets(process, stores) if settings.vector_sets else None
-    answers = _answers(process, stores, NatsAnnouncer(client), sets)
+    answers = _answers(process, stores, NatsAnnouncer(client, process.clock), sets)
     nearby = sets or Neighbourhood(stores.neighbours, budget_bytes=settings.vector_memory_bytes)
     await hear(client, process.telemetry, nearby.forget)
     handler = CacheHandler(

@@ -78,9 +78,7 @@ class FlightStore(Protocol):
         """Give the lease up; whether it was still held."""
         ...
 
-    async def progress(
-        self, org: Org, key: CacheKey, at: Moment, attempt: int, offset: int, token: bytes
-    ) -> Progress:
+    async def progress(self, org: Org, key: CacheKey, at: Moment, attempt: int, offset: int, token: bytes) -> Progress:
         """What is new since `offset` of `attempt`. Takes over under `token` when the leader is lost."""
         ...
 
@@ -193,7 +191,8 @@ class Announcer(Protocol):
     """Tells the gateways what their memories must forget."""
 
     async def forgotten(self, org: Org) -> None:
-        """Returns when the word is out; raises StoreUnavailable when it is not."""
+        """Returns when no gateway serves from its memory what was there before; raises StoreUnavailable when the word
+        did not get out."""
         ...
 
 

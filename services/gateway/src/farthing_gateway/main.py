@@ -157,8 +157,9 @@ async def _memories(process: GatewayProcess, client: Client) -> Memories:
         max_bytes=settings.idempotency_bytes, max_entry_bytes=settings.idempotency_bytes, time_to_live_s=WINDOW_S
     )
     grants = Grants(limit=settings.keys, stale_s=settings.key_stale_ms / 1000, refusal_s=settings.key_refused_ms / 1000)
-    line = NatsInvalidation(client, grants, (near, repetitions))
+    line = NatsInvalidation(client, grants, (near, repetitions), process.clock)
     await line.listen(process.telemetry)
+    process.start("hearing", line.keep_current())
     return Memories(Memory(near, line), grants, Claims(limit=settings.idempotency_keys), repetitions)
 
 

@@ -306,6 +306,10 @@ class InvalidationLine(Protocol):
         """A number that changes whenever something may have been missed; None while nothing can be heard."""
         ...
 
+    def current(self) -> bool:
+        """Whether everything was heard that had been said a moment ago: who says it waits as long."""
+        ...
+
 
 class Observer(Protocol):
     """Shows requests to whoever watches: metrics, and the span at hand."""

@@ -9,16 +9,20 @@ from nats.aio.client import Client
 
 from farthing_cache.domain.answer import Org
 from farthing_cache.domain.errors import gateways_not_told
+from farthing_kit.clock import Clock
+from farthing_kit.hearing import LEASE_S
 
 SUBJECT: Final = "farthing.invalidate.cache"
 FLUSH_TIMEOUT_S: Final = 1
 
 
 class NatsAnnouncer:
-    """The Announcer port. The payload is `org:<organisation>`, as on `farthing.invalidate.keys`."""
+    """The Announcer port. The payload is `org:<organisation>`, as on `farthing.invalidate.keys`. When NATS has the
+    word, a gateway that has not heard it yet may serve from its memory for LEASE_S more: that is waited for."""
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: Client, clock: Clock) -> None:
         self._client = client
+        self._clock = clock
 
     async def forgotten(self, org: Org) -> None:
         try:
@@ -26,3 +30,4 @@ class NatsAnnouncer:
             await self._client.flush(FLUSH_TIMEOUT_S)
         except (nats.errors.Error, OSError, TimeoutError):
             raise gateways_not_told() from None
+        await self._clock.sleep(LEASE_S)

@@ -10,6 +10,8 @@ from nats.aio.msg import Msg
 from farthing_gateway.domain.grants import Grants
 from farthing_gateway.domain.nearcache import NearCache
 from farthing_kit import nats
+from farthing_kit.clock import Clock
+from farthing_kit.hearing import Hearing
 from farthing_kit.telemetry import Telemetry
 
 # Payload: the public id of a key, or `org:<organisation>` for all its keys and its policy.
@@ -23,8 +25,9 @@ class NatsInvalidation:
     """Forgets what it hears, and the InvalidationLine port. Core NATS keeps nothing for who is not listening: after a
     reconnection something may have been missed."""
 
-    def __init__(self, client: Client, grants: Grants, caches: tuple[NearCache, ...]) -> None:
+    def __init__(self, client: Client, grants: Grants, caches: tuple[NearCache, ...], clock: Clock) -> None:
         self._client = client
+        self._hearing = Hearing(client, clock)
         self._grants = grants
         self._caches = caches
 
@@ -32,10 +35,19 @@ class NatsInvalidation:
         """How often the connection came back; None while it is away."""
         return self._client.stats["reconnects"] if self._client.is_connected else None
 
+    def current(self) -> bool:
+        """Whether everything has been heard that those who wait for us to hear it have said."""
+        return self._hearing.current
+
+    async def keep_current(self) -> None:
+        """Keep making sure of it; runs until cancelled."""
+        await self._hearing.keep()
+
     async def listen(self, telemetry: Telemetry) -> None:
         """Subscribe; the subscriptions end with the connection."""
         await nats.subscribe(self._client, telemetry, KEYS_SUBJECT, self._on_key)
         await nats.subscribe(self._client, telemetry, CACHE_SUBJECT, self._on_cache)
+        await self._hearing.listen(telemetry)
 
     async def _on_key(self, message: Msg) -> None:
         said = message.data.decode()

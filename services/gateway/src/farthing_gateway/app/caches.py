@@ -41,7 +41,8 @@ class Made:
 
 
 class Memory:
-    """The near cache, used only while invalidations can be heard: what was missed cannot be known afterwards."""
+    """The near cache, used only while invalidations are heard in time: who says one waits until each gateway has heard
+    it, or may not use its memory."""
 
     def __init__(self, near: NearCache, line: InvalidationLine) -> None:
         self.near = near
@@ -49,17 +50,21 @@ class Memory:
         self._era = line.era()
 
     def usable(self) -> bool:
-        """Whether entries may be served; forgets them all when invalidations may have been missed."""
+        """Whether entries may be served."""
+        return self._listening() and self._line.current()
+
+    def ticket(self, org: str) -> Ticket:
+        """Proof of this moment, for an answer that is going to be looked for."""
+        self._listening()
+        return self.near.ticket(org)
+
+    def _listening(self) -> bool:
+        """Whether invalidations are listened to; forgets everything when some may have been missed."""
         era = self._line.era()
         if era != self._era:
             self._era = era
             self.near.clear()
         return era is not None
-
-    def ticket(self, org: str) -> Ticket:
-        """Proof of this moment, for an answer that is going to be looked for."""
-        self.usable()
-        return self.near.ticket(org)
 
 
 @dataclass(frozen=True)

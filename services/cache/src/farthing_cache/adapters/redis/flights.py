@@ -59,9 +59,7 @@ class RedisFlights:
         args = [token, reason, millis(SHORT_GRACE)]
         return bool(await self._client.ask(lambda: self._release(keys=keys, args=args)))
 
-    async def progress(
-        self, org: Org, key: CacheKey, at: Moment, attempt: int, offset: int, token: bytes
-    ) -> Progress:
+    async def progress(self, org: Org, key: CacheKey, at: Moment, attempt: int, offset: int, token: bytes) -> Progress:
         args = [attempt, offset, token, millis(self._lease), self._max_leaders]
         said = await self._client.ask(lambda: self._progress(keys=self._keys(org, key, at), args=args))
         if said[0] == LEAD:

@@ -1,0 +1,54 @@
+"""Whether a process has heard all that core NATS was told to tell it, up to a moment ago.
+
+Who keeps things in memory that others may say are over (answers, keys) uses them only while it is `current`. Who says
+so waits LEASE_S after NATS took its word: by then each of them has heard, or uses nothing, however the network is.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+from typing import Final
+
+import nats.errors
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+
+from farthing_kit import nats as kit_nats
+from farthing_kit.clock import Clock
+from farthing_kit.telemetry import Telemetry
+
+# How old the proof may be that everything was heard. All who listen and all who tell must have the same.
+LEASE_S: Final = 0.5
+PAUSE_S: Final = LEASE_S / 5
+_SUBJECT: Final = "farthing.hearing."
+
+
+class Hearing:
+    """Sends itself a word, again and again. NATS delivers to a connection in order: when the word is back, so is all
+    that was said before it was sent."""
+
+    def __init__(self, client: Client, clock: Clock) -> None:
+        self._client = client
+        self._clock = clock
+        self._subject = _SUBJECT + secrets.token_hex(8)
+        self._heard_s = float("-inf")
+
+    @property
+    def current(self) -> bool:
+        """Whether what was said LEASE_S ago has been heard."""
+        return self._clock.monotonic() - self._heard_s < LEASE_S
+
+    async def listen(self, telemetry: Telemetry) -> None:
+        """Subscribe; the subscription ends with the connection. After those whose messages are to be in time."""
+        await kit_nats.subscribe(self._client, telemetry, self._subject, self._on_word)
+
+    async def keep(self) -> None:
+        """Keep it current; runs until cancelled."""
+        while True:
+            with contextlib.suppress(nats.errors.Error, OSError):  # away: it lapses
+                await self._client.publish(self._subject, repr(self._clock.monotonic()).encode())
+            await self._clock.sleep(PAUSE_S)
+
+    async def _on_word(self, message: Msg) -> None:
+        self._heard_s = max(self._heard_s, float(message.data))
