@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 
 from farthing_cache.domain.admission import Verdict
 from farthing_cache.domain.answer import CacheKey, Entry, Epoch, Extent, Mark, Offer, Org, Wanted, labels_of
+from farthing_cache.domain.errors import IdempotencyMismatch
 from farthing_cache.domain.flight import Claim, Lease
 from farthing_cache.domain.hitlog import Record
 from farthing_cache.domain.neighbours import Place
@@ -36,8 +37,8 @@ class MemoryStore:
         self._marks: dict[tuple[Org, int], int] = {}
         self._labels: dict[tuple[Org, int, str], int] = {}
         self._entries: dict[tuple[Org, int, CacheKey], _Kept] = {}
-        self._leases: dict[tuple[Org, int, CacheKey], datetime] = {}
-        self._done: dict[tuple[Org, str], Epoch] = {}
+        self._leases: dict[tuple[Org, int, int, CacheKey], datetime] = {}
+        self._done: dict[tuple[Org, str], tuple[Extent, Epoch]] = {}
         self.down = False
 
     async def find(self, org: Org, key: CacheKey, wanted: Wanted, claiming: Claiming | None = None) -> Found:
@@ -46,7 +47,7 @@ class MemoryStore:
         mark = self._marks.setdefault((org, epoch), 1)
         kept = self._entries.get((org, epoch, key))
         if kept is None or not self._wanted(org, epoch, kept, wanted):
-            claim = self._claim((org, epoch, key), claiming) if claiming else None
+            claim = self._claim((org, epoch, mark, key), claiming) if claiming else None
             return Found(Epoch(epoch), Mark(mark), None, claim)
         kept.hits += 1
         return Found(Epoch(epoch), Mark(mark), self._entry(kept))
@@ -69,21 +70,24 @@ class MemoryStore:
 
     async def forget(self, org: Org, extent: Extent, idempotency_key: str) -> Epoch:
         self._check()
-        if (org, idempotency_key) not in self._done:
+        done = self._done.get((org, idempotency_key))
+        if done is not None and done[0] != extent:
+            raise IdempotencyMismatch(idempotency_key)
+        if done is None:
             epoch = self._epoch(org)
             if extent.whole:
                 self._epochs[org] = epoch = epoch + 1
             else:
                 mark = self._marks[org, epoch] = self._marks.get((org, epoch), 1) + 1
                 self._labels.update({(org, epoch, label): mark for label in extent.labels})
-            self._done[org, idempotency_key] = Epoch(epoch)
-        return self._done[org, idempotency_key]
+            self._done[org, idempotency_key] = (extent, Epoch(epoch))
+        return self._done[org, idempotency_key][1]
 
     def lose_epoch(self, org: Org) -> None:
         """As if Redis had evicted it."""
         self._epochs.pop(org, None)
 
-    def _claim(self, flight: tuple[Org, int, CacheKey], claiming: Claiming) -> Claim:
+    def _claim(self, flight: tuple[Org, int, int, CacheKey], claiming: Claiming) -> Claim:
         until = self._leases.get(flight)
         if until is not None and until > self._clock.now():
             return Claim(follow=True)

@@ -152,6 +152,18 @@ async def test_an_invalidation_is_over_only_when_no_gateway_may_serve_what_it_ha
         await telling
 
 
+async def test_an_invalidation_under_a_used_key_with_another_body_is_refused(stub: CacheServiceStub) -> None:
+    await stub.Invalidate(pb.InvalidateRequest(idempotency_key="i1", tags=["a", "b"]))
+    await stub.Invalidate(pb.InvalidateRequest(idempotency_key="i1", tags=["b", "a"]))  # says the same
+    await keep(stub)
+    others = [{"tags": ["a"]}, {"tags": ["a", "b"], "model": "small"}, {"model": "small"}, {}]
+    for other in others:
+        call = stub.Invalidate(pb.InvalidateRequest(idempotency_key="i1", **other))  # type: ignore[arg-type]
+        error = await refused(call, Reason.ERROR_REASON_IDEMPOTENCY_MISMATCH)
+        assert error.metadata["idempotency_key"] == "i1"
+    assert (await stub.Lookup(pb.LookupRequest(key=KEY))).level == CacheLevel.CACHE_LEVEL_EXACT
+
+
 async def test_an_operator_forgets_for_a_tenant_by_name(service: Service, stub: CacheServiceStub) -> None:
     await keep(stub)
     operator = stub_of(service, operator_context())

@@ -1,7 +1,7 @@
 """What every AnswerStore promises: the one in memory and the one in a real Redis pass the same tests."""
 
 from collections.abc import AsyncIterator
-from dataclasses import replace
+from dataclasses import fields, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -12,6 +12,7 @@ from farthing_cache.adapters.redis.answers import RedisAnswers
 from farthing_cache.adapters.redis.client import RedisClient, connect
 from farthing_cache.domain.admission import Verdict
 from farthing_cache.domain.answer import Answer, CacheKey, Entry, Epoch, Extent, Mark, Offer, Org, Wanted
+from farthing_cache.domain.errors import IdempotencyMismatch
 from farthing_cache.domain.refresh import EarlyRefresh
 from farthing_cache.ports import AnswerStore, Claiming
 from farthing_kit.breaker import Breaker
@@ -31,11 +32,11 @@ ANSWER = Answer(
 
 
 @pytest.fixture(params=["memory", "redis"])
-async def store(request: pytest.FixtureRequest) -> AsyncIterator[AnswerStore]:
+async def store(request: pytest.FixtureRequest, redis_url: str) -> AsyncIterator[AnswerStore]:
     if request.param == "memory":
         yield MemoryStore(SystemClock())
         return
-    redis = connect(request.getfixturevalue("redis_url"), timeout_s=2.0, max_connections=4)
+    redis = connect(redis_url, timeout_s=2.0, max_connections=4)
     async with RedisClient(redis, clock=SystemClock(), breaker=Breaker(3, 1.0), timeout_s=2.0) as client:
         yield RedisAnswers(
             client,
@@ -104,6 +105,42 @@ async def test_forgetting_twice_with_one_key_is_forgetting_once(store: AnswerSto
     assert await store.forget(ACME, Extent(), "i1") == first
     assert await store.forget(ACME, Extent(), "i2") > first
     assert await store.forget(BETA, Extent(), "i1") > 0
+
+
+@pytest.mark.parametrize("extent", [*EXTENTS, Extent()])
+@pytest.mark.parametrize("other", [Extent(), Extent("small"), Extent(tags=("b",)), Extent("small", ("a", "c"))])
+async def test_a_key_that_was_used_to_forget_something_else_forgets_nothing(
+    store: AnswerStore, extent: Extent, other: Extent
+) -> None:
+    if extent == other:
+        return
+    first = await store.forget(ACME, extent, "i1")
+    found = await store.find(ACME, KEY, ANY)
+    await keep(store, ACME, KEY, replace(ANSWER, model="small"), found.epoch, MINUTE, tags=("a", "b"))
+    with pytest.raises(IdempotencyMismatch):
+        await store.forget(ACME, other, "i1")
+    assert (await find(store, ACME, KEY))[1] is not None
+    assert await store.forget(ACME, extent, "i1") == first
+
+
+def test_whatever_an_extent_says_tells_it_from_others() -> None:
+    names, plain = KeyNames(b"a secret"), Extent()
+    for one in fields(Extent):
+        changed = replace(plain, **{one.name: ("x",) if one.name == "tags" else "x"})  # type: ignore[arg-type]
+        assert names.extent(ACME, changed) != names.extent(ACME, plain)
+    assert names.extent(ACME, Extent("x")) != names.extent(ACME, Extent(tags=("x",)))
+    assert names.extent(ACME, Extent(tags=("a", "b"))) != names.extent(ACME, Extent(tags=("a b",)))
+
+
+@pytest.mark.parametrize("extent", EXTENTS)
+async def test_who_claims_after_an_invalidation_does_not_follow_who_claimed_before(
+    store: AnswerStore, extent: Extent
+) -> None:
+    await store.find(ACME, KEY, ANY, Claiming(b"one", 0.0))
+    await store.forget(ACME, extent, "i1")
+    later = await store.find(ACME, KEY, ANY, Claiming(b"two", 0.0))
+    assert later.claim is not None
+    assert later.claim.lease is not None
 
 
 async def test_an_answer_of_an_older_epoch_is_not_kept(store: AnswerStore) -> None:

@@ -59,7 +59,8 @@ class AnswerStore(Protocol):
         ...
 
     async def forget(self, org: Org, extent: Extent, idempotency_key: str) -> Epoch:
-        """Forget, once for each key within a day; the epoch that came of it."""
+        """Forget, once for each key within a day; the epoch that came of it. IdempotencyMismatch, and nothing is
+        forgotten, where the key was used for another extent."""
         ...
 
 

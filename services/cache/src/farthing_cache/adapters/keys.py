@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hmac
+from dataclasses import astuple
 from functools import lru_cache
 from typing import Final
 
-from farthing_cache.domain.answer import CacheKey, Org
+from farthing_cache.domain.answer import CacheKey, Extent, Org
 
 # 128 bits name an organisation, and a request; more would only make every key longer.
 _DIGEST_BYTES: Final = 16
@@ -59,6 +60,10 @@ class KeyNames:
     def label(self, org: Org, label: str) -> str:
         """A field of the state: when a model or a tag was last invalidated."""
         return f"x:{_keyed(self._key(org, ''), label.encode())}"
+
+    def extent(self, org: Org, extent: Extent) -> str:
+        """What tells one extent from another: all of its fields."""
+        return _keyed(self._key(org, ""), repr(astuple(extent)).encode())
 
     def done(self, org: Org, idempotency_key: str) -> str:
         """Where it is remembered that something was done."""

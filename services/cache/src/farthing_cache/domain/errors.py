@@ -20,6 +20,18 @@ class AnswerTooLarge(FarthingError):
         )
 
 
+class IdempotencyMismatch(FarthingError):
+    """The same key came before, with another body."""
+
+    reason = ErrorReason.ERROR_REASON_IDEMPOTENCY_MISMATCH
+
+    def __init__(self, idempotency_key: str) -> None:
+        super().__init__(
+            "the idempotency key was used before with another body, so nothing was forgotten; choose a new one",
+            metadata={"idempotency_key": idempotency_key},
+        )
+
+
 def gateways_not_told() -> StoreUnavailable:
     """The error when a partition was forgotten, and the word of it did not get out."""
     return StoreUnavailable(

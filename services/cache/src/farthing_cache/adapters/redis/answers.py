@@ -17,6 +17,7 @@ from farthing_cache.adapters.redis.unheard import Unheard
 from farthing_cache.adapters.redis.vector_sets import VectorSets
 from farthing_cache.domain.admission import Verdict
 from farthing_cache.domain.answer import CacheKey, Entry, Epoch, Extent, Kept, Mark, Offer, Org, Wanted, labels_of
+from farthing_cache.domain.errors import IdempotencyMismatch
 from farthing_cache.domain.flight import Claim, Lease
 from farthing_cache.domain.neighbours import Place, narrow
 from farthing_cache.domain.refresh import EarlyRefresh
@@ -115,8 +116,11 @@ class RedisAnswers:
     async def forget(self, org: Org, extent: Extent, idempotency_key: str) -> Epoch:
         keys = [self._names.state(org), self._names.done(org, idempotency_key)]
         labels = [self._names.label(org, label) for label in extent.labels]
-        args = [millis(IDEMPOTENCY_WINDOW), MAX_LABELS, *labels]
-        return Epoch(int(await self._client.ask(lambda: self._forget(keys=keys, args=args))))
+        args = [millis(IDEMPOTENCY_WINDOW), MAX_LABELS, self._names.extent(org, extent), *labels]
+        epoch = await self._client.ask(lambda: self._forget(keys=keys, args=args))
+        if epoch is None:
+            raise IdempotencyMismatch(idempotency_key)
+        return Epoch(int(epoch))
 
     def _meaning(self, org: Org, key: CacheKey, prefix: str, kept: Kept) -> tuple[Any, ...]:
         log = f"{prefix}:{self._names.vectors_suffix(org, key, kept.encoder)}" if self._sets is None else ""

@@ -166,21 +166,25 @@ return {0, evicted}
 """
 )
 
-# KEYS: state, done. ARGV: how long to remember ms, most labels, labels…; no label forgets everything.
+# KEYS: state, done. ARGV: how long to remember ms, most labels, what is asked for, labels…; no label forgets
+# everything. Returns nothing where the key was used to ask for something else.
 FORGET: Final = (
     STATE
     + """
 local done = redis.call('GET', KEYS[2])
-if done then return done end
-if #ARGV == 2 or redis.call('HLEN', KEYS[1]) + #ARGV - 2 > tonumber(ARGV[2]) then
+if done then
+  local asked, then_epoch = string.match(done, '^(%S+) (%d+)$')
+  return asked == ARGV[3] and then_epoch or false
+end
+if #ARGV == 3 or redis.call('HLEN', KEYS[1]) + #ARGV - 3 > tonumber(ARGV[2]) then
   redis.call('DEL', KEYS[1])
   epoch = string.format('%.0f', math.max(tonumber(epoch) + 1, now))
   redis.call('HSET', KEYS[1], 'e', epoch, 's', '1')
 else
   mark = redis.call('HINCRBY', KEYS[1], 's', 1)
-  for i = 3, #ARGV do redis.call('HSET', KEYS[1], ARGV[i], mark) end
+  for i = 4, #ARGV do redis.call('HSET', KEYS[1], ARGV[i], mark) end
 end
-redis.call('SET', KEYS[2], epoch, 'PX', ARGV[1])
+redis.call('SET', KEYS[2], ARGV[3] .. ' ' .. epoch, 'PX', ARGV[1])
 return epoch
 """
 )
