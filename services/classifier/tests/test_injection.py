@@ -138,6 +138,9 @@ def test_cutting_again_finds_nothing_more_that_it_would_keep(words: list[str]) -
         ("...,,," * 60 + "model\n") * 40,
         "model. " * 20_000,
         "[" * 16_000 + "model",
+        "escalate it " * 1_300,
+        "!" * 16_000 + "model",
+        "(use gpt-4)" * 1_400,
     ],
 )
 def test_no_text_takes_long(text: str) -> None:

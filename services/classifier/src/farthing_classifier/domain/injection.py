@@ -13,11 +13,14 @@ from dataclasses import dataclass
 from typing import Final
 
 from farthing_classifier.domain import window
+from farthing_classifier.domain.linear_pattern import LinearPattern
 
 # Of a longer sentence only the beginning is looked at: it says something of its own.
 MAX_SENTENCE_CHARS: Final = 400
 # Of the sentences that might speak to the router, so many are taken apart: an attack on our time has an end.
 MAX_SUSPECTS: Final = 32
+# So many orders are taken off the beginning of one sentence.
+MAX_ORDERS: Final = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,11 +144,10 @@ _QUESTION: Final = (
     r"|translate|summari[sz]e|describe|list|tell|give|prove|name|define|compare)\b)"
 )
 
-_I: Final = re.IGNORECASE | re.DOTALL
 _AFTER: Final = r"(?:\s*(?:please|now|thanks|thank\s+you))?[\s\W]*"
-_WHOLE: Final = re.compile(rf"{_BEFORE}(?:{_ORDERS}{_TAIL}|{_STATEMENTS}|{_BY_NAME}){_AFTER}", _I)
-_BEGINNING: Final = re.compile(rf"{_BEFORE}(?:{_ORDERS}(?!\w)|{_STATEMENTS}{_QUESTION})", _I)
-_COURTESY: Final = re.compile(rf"{_BEFORE}(?:please|thanks|thank\s+you|and|so|but)?[\s\W]*", _I)
+_WHOLE: Final = LinearPattern(rf"{_BEFORE}(?:{_ORDERS}{_TAIL}|{_STATEMENTS}|{_BY_NAME}){_AFTER}")
+_BEGINNING: Final = LinearPattern(rf"{_BEFORE}(?:{_ORDERS}(?!\w)|{_STATEMENTS}{_QUESTION})")
+_COURTESY: Final = LinearPattern(rf"{_BEFORE}(?:please|thanks|thank\s+you|and|so|but)?[\s\W]*")
 
 # Every pattern above needs one of these; nearly no prompt has any, and is then left as it is.
 _HINTS: Final = tuple(
@@ -153,10 +155,15 @@ _HINTS: Final = tuple(
     "haiku deepseek qwen mistral mixtral grok o1 o3 o4 engine network largest cost budget challenging demanding tough "
     "hard complicated".split()
 )
-_SENTENCE: Final = re.compile(r"[^\n]+?(?:[.!?]+[\"'’”*_)\]]*(?=\s|$)|(?=\n)|$)\s*|\n\s*")
+_SENTENCE: Final = re.compile(
+    r"[^\n](?:[^\n.!?]++|[.!?]++[\"'’”*_)\]]*+(?!\s|\Z))*+(?:[.!?]++[\"'’”*_)\]]*+)?+\s*+|\n\s*+"
+)
 _INVISIBLE: Final = re.compile("[\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u2064\ufeff]")
 _BRACKETS: Final = re.compile(r"\[[^][\n]{1,300}\]|\([^()\n]{1,300}\)|<[^<>\n]{1,300}>|\{[^{}\n]{1,300}\}")
-_CLAUSE: Final = re.compile(r".+?(?:[,;:]+(?=\s|$)|\s[–—-]+(?=\s)|(?=\s(?:and|but|so|then)\s)|$)\s*", re.DOTALL)
+_CLAUSE: Final = re.compile(
+    r".(?:[^\s,;:]++|[,;:]++(?!\s|\Z)|\s(?![–—-]++\s|(?:and|but|so|then)\s))*+(?:[,;:]++|\s[–—-]++(?=\s))?+\s*+",
+    re.DOTALL,
+)
 
 
 def cut(text: str) -> Heard:
@@ -172,7 +179,7 @@ def cut(text: str) -> Heard:
 def _cut(text: str) -> Heard:
     if not _may_address(_plain(text)):
         return Heard(text, False)
-    opened = _BRACKETS.sub(lambda found: "" if _WHOLE.fullmatch(_plain(found.group()[1:-1])) else found.group(), text)
+    opened = _BRACKETS.sub(lambda found: "" if _is_order(_plain(found.group()[1:-1])) else found.group(), text)
     sentences = [found.group() for found in _SENTENCE.finditer(opened)]
     suspects = [place for place, sentence in enumerate(sentences) if _may_address(_plain(sentence))]
     # An order stands at the beginning or at the end more often than between.
@@ -191,13 +198,22 @@ def _rest_of(sentence: str) -> str:
 
 def _judged_part(sentence: str) -> str:
     """What of a sentence does not speak to the router: all, some of its clauses, or nothing."""
+    for _ in range(MAX_ORDERS):
+        read = sentence[:MAX_SENTENCE_CHARS]
+        if not _may_address(read):
+            return sentence
+        if len(sentence) == len(read) and _WHOLE.fullmatch(read):
+            return ""
+        if (end := _BEGINNING.match(read)) is None:
+            break
+        sentence = sentence[end:].lstrip(" \t,;:.!–—-")
+        if _says_nothing(sentence):
+            return ""
+    return _judged_clauses(sentence)
+
+
+def _judged_clauses(sentence: str) -> str:
     read = sentence[:MAX_SENTENCE_CHARS]
-    if not _may_address(read):
-        return sentence
-    if len(sentence) == len(read) and _WHOLE.fullmatch(read):
-        return ""
-    if beginning := _BEGINNING.match(read):
-        return "" if _says_nothing(rest := sentence[beginning.end() :].lstrip(" \t,;:.!–—-")) else _judged_part(rest)
     clauses = [clause.group() for clause in _CLAUSE.finditer(read)]
     kept = [clause for clause in clauses if not _WHOLE.fullmatch(clause)]
     if len(kept) == len(clauses):
@@ -206,13 +222,17 @@ def _judged_part(sentence: str) -> str:
     return "" if _says_nothing(rest) else rest.rstrip(" \t,;:") + sentence[len(sentence.rstrip()) :]
 
 
+def _is_order(text: str) -> bool:
+    return _may_address(text) and _WHOLE.fullmatch(text)
+
+
 def _may_address(text: str) -> bool:
     lowered = text.lower()
     return any(hint in lowered for hint in _HINTS)
 
 
 def _says_nothing(rest: str) -> bool:
-    return _COURTESY.fullmatch(rest[:MAX_SENTENCE_CHARS]) is not None
+    return _COURTESY.fullmatch(rest[:MAX_SENTENCE_CHARS])
 
 
 def _plain(text: str) -> str:
