@@ -1,6 +1,7 @@
 """Vectors in memory and evidence of several replicas, over stores in memory."""
 
 import asyncio
+import json
 from collections.abc import Sequence
 
 import pytest
@@ -245,3 +246,32 @@ async def test_what_is_shown_is_held_against_the_share_that_the_policy_allows() 
     await of.write()
     [(_, known)] = await of.standings(ACME, [3])
     assert known.delta == 0.037
+
+
+async def test_more_guards_than_memory_holds_are_written_before_they_go() -> None:
+    store = MemoryEvidence()
+    held = Evidence(store, Promise(), VirtualClock(), pace_s=1.0, fraction=lambda: 0.5, limit=3)
+    orgs = [Org(f"org-{number}") for number in range(8)]
+    for _ in range(2):
+        await asyncio.gather(*(held.decide(org, 1, 0.01, 0.9) for org in orgs))
+    await held.write()
+    for org in orgs:
+        [(_, known)] = await held.standings(org, [1])
+        assert known.standing.requests == 2
+    for org in orgs:
+        assert json.loads(store.kept[org, 1][1])["requests"] == 2
+
+
+async def test_a_store_that_is_away_loses_no_guard_and_lets_no_more_in() -> None:
+    store = Away()
+    held = Evidence(store, Promise(), VirtualClock(), pace_s=1.0, fraction=lambda: 0.5, limit=2)
+    for org in ("a", "b"):
+        await held.observe(Org(org), 1, 0.01)
+    store.away = True
+    with pytest.raises(StoreUnavailable):
+        await held.observe(Org("c"), 1, 0.01)
+    await held.observe(Org("a"), 1, 0.01)
+    store.away = False
+    await held.observe(Org("c"), 1, 0.01)
+    await held.write()
+    assert [json.loads(store.kept[Org(org), 1][1])["requests"] for org in ("a", "b", "c")] == [2, 1, 1]

@@ -15,7 +15,7 @@ from farthing_cache.ports import EvidenceStore
 from farthing_kit.clock import Clock
 from farthing_kit.errors import StoreUnavailable
 
-# Guards in memory; others are read again.
+# Guards in memory; others are written, and read again.
 LIMIT: Final = 2_048
 # Replicas that write at once try again so often; then the next round adds it.
 ATTEMPTS: Final = 5
@@ -46,25 +46,30 @@ class Evidence:
     within one round is what the bound may be exceeded by."""
 
     def __init__(
-        self, store: EvidenceStore, promise: Promise, clock: Clock, *, pace_s: float, fraction: Callable[[], float]
+        self,
+        store: EvidenceStore,
+        promise: Promise,
+        clock: Clock,
+        *,
+        pace_s: float,
+        fraction: Callable[[], float],
+        limit: int = LIMIT,
     ) -> None:
         self._store = store
         self._promise = promise
         self._clock = clock
         self._pace_s = pace_s
         self._fraction = fraction
+        self._limit = limit
         self._held: OrderedDict[tuple[Org, int], _Held] = OrderedDict()
 
     async def observe(self, org: Org, category: int, delta: float) -> None:
         """Count a request without a candidate."""
-        held = await self._hold(org, category, delta)
-        held.moved = True
-        held.guard.observe_request()
+        await self._observed(org, category, delta)
 
     async def decide(self, org: Org, category: int, delta: float, score: float) -> tuple[Decision, float]:
         """Count a request, and say what to do with its best candidate; beside it the threshold that holds now."""
-        await self.observe(org, category, delta)
-        guard = self._held[org, category].guard
+        guard = await self._observed(org, category, delta)
         return guard.decide(score, self._fraction()), guard.standing().threshold
 
     async def first_report(self, org: Org, report: str) -> bool:
@@ -122,6 +127,12 @@ class Evidence:
                 held.version, held.base, held.moved = version + 1, sum_of_both, meanwhile != sum_of_both
                 return
 
+    async def _observed(self, org: Org, category: int, delta: float) -> Guard:
+        held = await self._hold(org, category, delta)
+        held.moved = True
+        held.guard.observe_request()
+        return held.guard
+
     async def _hold(self, org: Org, category: int, delta: float | None) -> _Held:
         held = self._held.get((org, category))
         if held is None:
@@ -132,21 +143,24 @@ class Evidence:
         return held
 
     async def _load(self, org: Org, category: int, delta: float | None) -> _Held:
+        await self._make_room()
         version, stored = await self._store.load(org, category)
         if (held := self._held.get((org, category))) is not None:
             return held  # another call was faster
         promise = self._promise if delta is None else replace(self._promise, delta=delta)
         guard = _parsed(stored, promise) or Guard.new(promise)
         held = self._held[org, category] = _Held(guard, version, guard.to_state())
-        if len(self._held) > LIMIT:
-            self._let_go()
         return held
 
-    def _let_go(self) -> None:
-        for address, held in self._held.items():
-            if not held.moved:
-                del self._held[address]
+    async def _make_room(self) -> None:
+        """Let guards go, first those that were used the longest ago, and none before what has moved of it is written."""
+        for address, held in list(self._held.items()):
+            if len(self._held) < self._limit:
                 return
+            if held.moved:
+                await self._write(*address, held)
+            if not held.moved and self._held.get(address) is held:
+                del self._held[address]
 
 
 def _parsed(stored: bytes, promise: Promise) -> Guard | None:
