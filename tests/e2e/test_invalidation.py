@@ -18,7 +18,7 @@ from tests.support.mesh import MeshUnderTest, prompt
 
 NONE = model_pb2.CACHE_LEVEL_NONE
 LONG = " ".join(f"word{number}" for number in range(60))
-EXTENTS = {"tag": {"tags": ["docs"]}, "model": {"model": "echo-slow"}, "all": {}}
+EXTENTS: dict[str, dict[str, object]] = {"tag": {"tags": ["docs"]}, "model": {"model": "echo-slow"}, "all": {}}
 TENANT = """
 [[tenant]]
 org = "{org}"

@@ -31,8 +31,8 @@ async def test_it_lapses_when_nothing_arrives_and_comes_back_only_after_what_was
         assert not hearing.current
         await nats.subscribe(listener, telemetry, "over", hear)
         await hearing.listen(telemetry)
+        assert hearing.current
         keeping = asyncio.create_task(hearing.keep())
-        await until(lambda: hearing.current)
         proxy.partition(Direction.DOWN)  # the connection looks as well as before
         await teller.publish("over", b"it")
         await teller.flush()

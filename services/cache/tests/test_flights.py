@@ -12,7 +12,7 @@ from farthing.cache.v1.cache_service_pb2_grpc import CacheServiceStub
 from farthing.type.v1.model_pb2 import CacheLevel, FinishReason
 from farthing_cache.config import CacheSettings
 from farthing_cache.main import build
-from farthing_kit.errors import NotFound, StoreUnavailable
+from farthing_kit.errors import NotFound, Overloaded, StoreUnavailable
 from farthing_kit.testing.proxy import FaultProxy
 from farthing_kit.testing.server import running, tenant_context
 from farthing_kit.testing.settings import settings
@@ -303,3 +303,35 @@ async def test_followers_are_told_when_redis_goes_away(redis_url: str, nats_url:
             proxy.down()
             with pytest.raises(StoreUnavailable):
                 await watching
+
+
+async def test_followers_leave_room_for_others(redis_url: str, nats_url: str) -> None:
+    made = settings(
+        CacheSettings, redis_url=redis_url, nats_url=nats_url, redis_timeout_ms=5000, max_concurrent=8, follow_share=0.5
+    )
+    async with (
+        running("cache", made, build) as service,
+        service.channel(tenant_context("acme")) as mine,
+        service.channel(tenant_context("beta")) as theirs,
+    ):
+        acme, beta = CacheServiceStub(mine), CacheServiceStub(theirs)
+        led = await claim(acme)
+        await publish(acme, led, 0, PIECES[0])
+        waiting = [acme.Follow(at(led), timeout=20) for _ in range(2)]
+        for call in waiting:
+            assert (await anext(aiter(call))).text == PIECES[0]
+        with pytest.raises(Overloaded):
+            await follow(acme, led)
+        other = await claim(beta)  # an organisation that waits for much keeps no other from waiting
+        await publish(beta, other, 0, WHOLE, finished=provenance())
+        assert (await follow(beta, other))[0] == WHOLE
+        waiting.pop().cancel()
+        await publish(acme, led, len(PIECES[0]), "".join(PIECES[1:]), finished=provenance())
+
+        async def followed() -> bool:
+            try:
+                return (await follow(acme, led))[0] == WHOLE
+            except Overloaded:
+                return False
+
+        await until(followed)

@@ -136,12 +136,14 @@ class FakeCache(Switch):
         self.leases = 0
         self.refresh_lease = False
         self.followers = 0
+        self.look_ups = 0
         self.deaf = 0
         self.worthless = False
         self._news = asyncio.Event()
 
     async def look_up(self, key: CacheKey, wanted: Wanted) -> Found:
         self.passed()
+        self.look_ups += 1
         await self.gate.wait()
         org = require_context().principal.org
         epoch = self.epochs.setdefault(org, 1)

@@ -59,7 +59,7 @@ async def test_who_asks_meanwhile_reads_along_from_the_beginning_and_pays_nothin
     leader = await leading(mesh)
     await until_published(mesh, "Par")
     followers = [asyncio.create_task(collected(mesh)) for _ in range(3)]
-    await until(lambda: mesh.cache.followers == 3)
+    await until(lambda: mesh.cache.look_ups == 4)
     mesh.scheduler.go_on.set()
     told = [await task for task in (leader, *followers)]
     assert {each.text for each in told} == {"Paris."}
@@ -68,6 +68,7 @@ async def test_who_asks_meanwhile_reads_along_from_the_beginning_and_pays_nothin
     assert len(mesh.scheduler.jobs) == 1
     assert [use.answer.model for use in mesh.usage.booked] == ["small"] * 3
     assert mesh.watcher.flights == ["followed"] * 3
+    assert mesh.cache.followers == 1  # one stream for all of this gateway
 
 
 async def test_the_next_takes_over_when_the_leader_goes_and_tells_nothing_twice(mesh: Mesh) -> None:
@@ -91,6 +92,41 @@ async def test_the_next_takes_over_when_the_leader_goes_and_tells_nothing_twice(
     assert mesh.watcher.flights == ["took_over"]
     told = Told(tuple(heard))
     assert told.final.costs.cost > 0
+
+
+async def test_of_several_followers_one_takes_over_and_the_others_follow_it(mesh: Mesh) -> None:
+    leader = await leading(mesh)
+    await until_published(mesh, "Par")
+    begun = 0
+
+    async def follow() -> str:
+        nonlocal begun
+        text = ""
+        async for event in mesh.gateway.answer("fk_acme", ask()):
+            if isinstance(event, Delta):
+                begun += not text
+                text += event.text
+        return text
+
+    followers = [asyncio.create_task(follow()) for _ in range(4)]
+    await until(lambda: begun == 4)
+    mesh.scheduler.pause_after = 2
+    await leaves(mesh, leader)
+    await until(lambda: mesh.cache.followers == 2)  # the old one, and that of the one who leads now
+    mesh.scheduler.go_on.set()
+    assert {await follower for follower in followers} == {"Paris."}
+    assert len(mesh.scheduler.jobs) == 2
+    assert sorted(mesh.watcher.flights) == ["followed"] * 3 + ["took_over"]
+
+
+async def test_who_stays_hears_the_end_though_who_came_first_has_left(mesh: Mesh) -> None:
+    leader = await leading(mesh)
+    await until_published(mesh, "Par")
+    first, second = [asyncio.create_task(collected(mesh)) for _ in range(2)]
+    await until(lambda: mesh.cache.look_ups == 3)
+    await leaves(mesh, first)
+    mesh.scheduler.go_on.set()
+    assert (await second).text == (await leader).text == "Paris."
 
 
 async def test_an_answer_that_begins_otherwise_when_made_again_is_broken_off(mesh: Mesh) -> None:

@@ -19,8 +19,9 @@ from farthing_kit.clock import Clock
 from farthing_kit.telemetry import Telemetry
 
 # How old the proof may be that everything was heard. All who listen and all who tell must have the same.
-LEASE_S: Final = 0.5
+LEASE_S: Final = 1.0
 PAUSE_S: Final = LEASE_S / 5
+FIRST_WAIT_S: Final = 2
 _SUBJECT: Final = "farthing.hearing."
 
 
@@ -40,15 +41,22 @@ class Hearing:
         return self._clock.monotonic() - self._heard_s < LEASE_S
 
     async def listen(self, telemetry: Telemetry) -> None:
-        """Subscribe; the subscription ends with the connection. After those whose messages are to be in time."""
+        """Subscribe, and be current; the subscription ends with the connection. After those whose messages are to be in
+        time."""
         await kit_nats.subscribe(self._client, telemetry, self._subject, self._on_word)
+        await self._say()
+        with contextlib.suppress(nats.errors.Error, OSError, TimeoutError):
+            await self._client.flush(FIRST_WAIT_S)
 
     async def keep(self) -> None:
         """Keep it current; runs until cancelled."""
         while True:
-            with contextlib.suppress(nats.errors.Error, OSError):  # away: it lapses
-                await self._client.publish(self._subject, repr(self._clock.monotonic()).encode())
+            await self._say()
             await self._clock.sleep(PAUSE_S)
+
+    async def _say(self) -> None:
+        with contextlib.suppress(nats.errors.Error, OSError):  # away: it lapses
+            await self._client.publish(self._subject, repr(self._clock.monotonic()).encode())
 
     async def _on_word(self, message: Msg) -> None:
         self._heard_s = max(self._heard_s, float(message.data))

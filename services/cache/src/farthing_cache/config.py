@@ -45,6 +45,13 @@ class CacheSettings(ServiceSettings):
     )
     max_leaders: int = setting(3, doc="leaders of one answer that may be lost before followers generate alone", min=1)
     follow_pace_ms: int = setting(20, doc="how often an answer that is followed is read", min=1, max=1000)
+    follow_share: float = setting(
+        0.75,
+        doc="share of the calls in progress that may be waiting for answers that are being made; half of it for one "
+        "organisation",
+        min=0.0,
+        max=0.9,
+    )
     refresh_hits: int = setting(
         5, doc="hits from which an answer is made anew shortly before it ends; 0 for never", min=0
     )

@@ -212,6 +212,7 @@ def _flights(process: Process[CacheSettings], stores: _Stores, answers: AnswerCa
         process.clock,
         pace_s=settings.follow_pace_ms / 1000,
         lease_time_to_live=settings.lease,
+        followers=max(1, int(settings.max_concurrent * settings.follow_share)),
     )
 
 

@@ -153,7 +153,7 @@ class Evidence:
         return held
 
     async def _make_room(self) -> None:
-        """Let guards go, first those that were used the longest ago, and none before what has moved of it is written."""
+        """Let guards go, first those that were used the longest ago, and none before what moved of it is written."""
         for address, held in list(self._held.items()):
             if len(self._held) < self._limit:
                 return

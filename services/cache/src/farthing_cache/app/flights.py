@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Final, Self
 
 from farthing_cache.domain.answer import CacheKey, Moment, Org
 from farthing_cache.domain.counts import Counts
-from farthing_cache.domain.errors import lease_lost, nobody_to_follow
+from farthing_cache.domain.errors import lease_lost, nobody_to_follow, too_many_followers
 from farthing_cache.domain.flight import Lease, Progress, Stage, continuation
 from farthing_cache.ports import WHOLE, FlightStore, Meter
 from farthing_kit.clock import Clock
@@ -84,7 +86,8 @@ class _Shared:
 
 class Flights:
     """Leaders and followers of this replica. Each flight that is followed here is read by one task, at a fixed pace:
-    waiting costs no connection, and a hundred followers cost as much as one."""
+    waiting costs no connection, and a hundred followers cost as much as one. At most `followers` calls follow at once,
+    and at most half of those for one organisation: they wait, others must not."""
 
     def __init__(
         self,
@@ -95,6 +98,7 @@ class Flights:
         *,
         pace_s: float,
         lease_time_to_live: timedelta,
+        followers: int,
     ) -> None:
         self._store = store
         self._meter = meter
@@ -102,6 +106,8 @@ class Flights:
         self._clock = clock
         self._pace_s = pace_s
         self._lease_time_to_live = lease_time_to_live
+        self._most = followers
+        self._following: Counter[Org] = Counter()
         self._followed: dict[Flight, _Shared] = {}
         self._readers: set[asyncio.Task[None]] = set()
 
@@ -131,9 +137,9 @@ class Flights:
         return await self._store.release(org, key, at, token, reason)
 
     async def follow(self, org: Org, key: CacheKey, at: Moment) -> AsyncIterator[Event]:
-        """An answer that somebody else makes, from its beginning; the last event is its end, or a lease."""
-        shared = self._join((org, key, at))
-        try:
+        """An answer that somebody else makes, from its beginning; the last event is its end, or a lease. Overloaded
+        where too many follow already."""
+        with self._joined((org, key, at)) as shared:
             sent = b""
             while True:
                 news = shared.news
@@ -148,8 +154,21 @@ class Flights:
                     yield last
                     return
                 await news.wait()
+
+    @contextmanager
+    def _joined(self, flight: Flight) -> Iterator[_Shared]:
+        org = flight[0]
+        if self._following[org] >= max(1, self._most // 2) or self._following.total() >= self._most:
+            raise too_many_followers()
+        self._following[org] += 1
+        shared = self._join(flight)
+        try:
+            yield shared
         finally:
             self._leave(shared)
+            self._following[org] -= 1
+            if not self._following[org]:
+                del self._following[org]
 
     def _last(self, shared: _Shared, sent: bytes) -> Event | None:
         if shared.error is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from farthing.type.v1.error_reason_pb2 import ErrorReason
-from farthing_kit.errors import FarthingError, NotFound, PermissionDenied, StoreUnavailable
+from farthing_kit.errors import FarthingError, NotFound, Overloaded, PermissionDenied, StoreUnavailable
 
 
 class AnswerTooLarge(FarthingError):
@@ -61,6 +61,14 @@ def nobody_to_follow() -> NotFound:
     """The error for who follows an answer that nobody makes."""
     return NotFound(
         "nobody makes this answer, or not as it began; generate it yourself", metadata={"kind": "flight", "id": ""}
+    )
+
+
+def too_many_followers() -> Overloaded:
+    """The error for one more who would wait for an answer that is being made."""
+    return Overloaded(
+        "too many calls of this replica are waiting for answers; follow again shortly, or generate it yourself",
+        retry_after_s=0.3,
     )
 
 

@@ -51,15 +51,16 @@ class Memory:
 
     def usable(self) -> bool:
         """Whether entries may be served."""
-        return self._listening() and self._line.current()
+        return self.listening() and self._line.current()
 
     def ticket(self, org: str) -> Ticket:
         """Proof of this moment, for an answer that is going to be looked for."""
-        self._listening()
+        self.listening()
         return self.near.ticket(org)
 
-    def _listening(self) -> bool:
-        """Whether invalidations are listened to; forgets everything when some may have been missed."""
+    def listening(self) -> bool:
+        """Whether invalidations are listened to, so that entries may be put in; forgets everything when some may have
+        been missed."""
         era = self._line.era()
         if era != self._era:
             self._era = era
@@ -152,7 +153,7 @@ class Caches:
 
     def _remember(self, request: Request, answer: Answer, life: timedelta) -> None:
         near = self.memory.near
-        if self.memory.usable():
+        if self.memory.listening():
             near.put(request.near_ticket, request.key, answer, self.clock.monotonic(), life.total_seconds())
             self.observer.near_size(len(near), near.bytes)
 

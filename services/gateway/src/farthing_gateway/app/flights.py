@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final as Constant
 
 from farthing_gateway.app.background import Background
+from farthing_gateway.app.hearing_along import HearingAlong, LedByAnother
 from farthing_gateway.app.request import Request
 from farthing_gateway.domain.answer import Answer
 from farthing_gateway.domain.errors import told_otherwise
@@ -44,6 +45,10 @@ class Flights:
     observer: Observer
     pace: Pace = Pace()
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
+    along: HearingAlong = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "along", HearingAlong(self.line))
 
     def leading(self, request: Request, found: Found | None) -> Leading:
         """To be closed. Without a lease it does nothing."""
@@ -160,6 +165,8 @@ class Following:
                         tries = 0
                         yield piece
                 break
+            except LedByAnother:
+                continue
             except (NotFound, TimeoutError):
                 break
             except FarthingError:
@@ -170,7 +177,7 @@ class Following:
     async def _once(self) -> AsyncGenerator[str]:
         """What is beyond that which was sent. Nothing more where it does not begin the same way."""
         heard = ""
-        async with aclosing(self._flights.line.follow(self._request.key, self.found)) as news:
+        async with aclosing(self._flights.along.follow(self._request, self.found)) as news:
             while (piece := await self._next(news)) is not None:
                 heard += piece
                 if not heard.startswith(self.sent[: len(heard)]):
