@@ -20,7 +20,8 @@ SLOW_S = 0.05
 class EchoServer:
     """One server. It has every model but those in `missing`; `failure` is raised after `fail_after` tokens; after the
     first token it waits for `pause`. `said` is set with the first token. Models in `slow` take 50 ms for a word. It has
-    `slots` places. `asked` and `stops` tell what was asked."""
+    `slots` places. While it reads the prompt it says so at each of the counts in `prefill`; `pause_prefill` holds it
+    there. `asked` and `stops` tell what was asked."""
 
     up: bool = True
     missing: set[str] = field(default_factory=set)
@@ -29,6 +30,8 @@ class EchoServer:
     failure: Exception | None = None
     fail_after: int = 0
     pause: asyncio.Event | None = None
+    prefill: tuple[int, ...] = ()
+    pause_prefill: asyncio.Event | None = None
     said: asyncio.Event = field(default_factory=asyncio.Event)
     running: int = 0
     asked: int = 0
@@ -72,6 +75,10 @@ async def _echo(
     if len(words) > placement.model.context_tokens:
         raise PromptTooLarge.in_tokens(placement.model.context_tokens, len(words))
     said = words[: sampling.max_output_tokens]
+    for count in server.prefill:
+        yield Progress("", count, 0)
+    if server.pause_prefill is not None:
+        await server.pause_prefill.wait()
     for count, word in enumerate(said, start=1):
         if server.failure is not None and count > server.fail_after:
             raise server.failure

@@ -8,7 +8,8 @@ from contextlib import aclosing
 import pytest
 
 from farthing_inference.adapters.chat_templates import JinjaTemplates
-from farthing_inference.app.generate import Generate, Limits
+from farthing_inference.app.generate import MAX_ATTEMPTS, Generate, Limits
+from farthing_inference.app.places import Places, Waiting
 from farthing_inference.domain.errors import (
     EngineFailed,
     GenerationLost,
@@ -17,6 +18,7 @@ from farthing_inference.domain.errors import (
     PromptTooLarge,
     ServerFull,
     ServerStalled,
+    ServerUnreachable,
     UnknownModel,
 )
 from farthing_inference.domain.generation import Chunk, Event, Finished, FinishReason, Generation, Sampling, Started
@@ -29,6 +31,8 @@ from farthing_kit.usage import TokenUsage
 from services.inference.tests.builders import A, B, fleet, generation, model, pool
 from services.inference.tests.fakes import EchoEngine, NotingMeter
 
+WAITING = Waiting(restart_s=5.0, requests=3)
+
 
 class World:
     """The use case over servers in memory."""
@@ -38,12 +42,15 @@ class World:
         self.engine = EchoEngine()
         self.meter = NotingMeter()
         self.suspects: list[ServerAddress] = []
+        self.clock = VirtualClock()
+        self.places = Places(self.fleet, WAITING, clock=self.clock, log=Telemetry("test").log)
         self.generate = Generate(
             self.fleet,
+            self.places,
             self.engine,
             JinjaTemplates(1000),
             self.meter,
-            clock=VirtualClock(),
+            clock=self.clock,
             log=Telemetry("test").log,
             limits=Limits(max_prompt_bytes=1000, timeout_s=60),
             suspect=self.suspects.append,
@@ -52,11 +59,24 @@ class World:
     async def events(self, wanted: Generation | None = None) -> list[Event]:
         return [event async for event in self.generate(wanted or generation())]
 
-    async def fails(self, wanted: Generation | None = None) -> FarthingError:
+    async def fails(self, wanted: Generation | None = None, after_s: float = 0.0) -> FarthingError:
+        asked = asyncio.create_task(self.events(wanted))
+        await self.clock.advance(after_s)
         with pytest.raises(FarthingError) as caught:
-            await self.events(wanted)
+            await asked
         assert self.idle
         return caught.value
+
+    def down(self, *servers: ServerAddress) -> None:
+        """They stop, and are known to have."""
+        for server in servers:
+            self.engine.servers[server].up = False
+            self.fleet.refused(server)
+
+    def up(self, server: ServerAddress) -> None:
+        """It is back, and a check has found it."""
+        self.engine.servers[server].up = True
+        self.fleet.answered(server, frozenset({"echo"}))
 
     @property
     def idle(self) -> bool:
@@ -100,11 +120,20 @@ async def test_started_names_the_pool_that_answers_not_the_one_that_failed() -> 
     assert (await world.events())[0] == Started("y", "NONE")
 
 
-async def test_no_third_server_is_tried() -> None:
-    servers = [ServerAddress(f"s{number}:1") for number in range(3)]
+async def test_no_more_servers_are_tried_than_a_prompt_may_take_down() -> None:
+    servers = [ServerAddress(f"s{number}:1") for number in range(MAX_ATTEMPTS + 1)]
     world = World(pool("p", *servers))
     for server in servers:
         world.engine.servers[server].up = False
+    assert isinstance(await world.fails(after_s=1), ModelUnavailable)
+    assert sum(server.asked for server in world.engine.servers.values()) == MAX_ATTEMPTS
+
+
+async def test_a_failure_that_no_restart_mends_is_tried_once_elsewhere() -> None:
+    servers = [ServerAddress(f"s{number}:1") for number in range(3)]
+    world = World(pool("p", *servers))
+    for server in servers:
+        world.engine.servers[server].failure = EngineFailed("the model raised an error")
     assert isinstance(await world.fails(), ModelUnavailable)
     assert sum(server.asked for server in world.engine.servers.values()) == 2
 
@@ -112,9 +141,117 @@ async def test_no_third_server_is_tried() -> None:
 async def test_with_no_other_server_the_model_is_unavailable_with_a_time_to_come_back() -> None:
     world = World(pool("p", A))
     world.engine.servers[A].up = False
+    error = await world.fails(after_s=WAITING.restart_s)
+    assert isinstance(error, ModelUnavailable)
+    assert error.retry_after_s is not None
+
+
+async def test_a_request_waits_for_the_only_server_to_come_back() -> None:
+    world = World(pool("p", A))
+    world.down(A)
+    asked = asyncio.create_task(world.events(generation("hi")))
+    await world.clock.advance(WAITING.restart_s / 2)
+    assert world.engine.servers[A].asked == 0
+    world.up(A)
+    assert [type(event) for event in await asked] == [Started, Chunk, Finished]
+    assert world.places.waiting == 0
+
+
+async def test_a_request_whose_server_dies_before_the_first_token_runs_again_when_it_is_back() -> None:
+    world = World(pool("p", A))
+    server = world.engine.servers[A]
+    server.prefill, server.pause_prefill, server.failure = (2,), asyncio.Event(), ServerUnreachable("unavailable")
+    asked = asyncio.create_task(world.events(generation("to be or")))
+    await world.clock.advance(0)
+    server.pause_prefill.set()
+    await world.clock.advance(1)
+    server.prefill, server.pause_prefill, server.failure = (3,), None, None
+    world.up(A)
+    assert await asked == [
+        Started("p", "NONE"),
+        Chunk("", 2, 0),
+        Chunk("", 3, 0),
+        *(Chunk(word, 3, count) for count, word in enumerate(["to", " be", " or"], start=1)),
+        Finished(FinishReason.STOP, TokenUsage(fresh_input=3, output=3)),
+    ]
+
+
+async def test_the_prompt_is_told_while_it_is_read_and_never_less_of_it_by_another_server() -> None:
+    world = World(pool("x", A), pool("y", B, usd=9))
+    first, second = world.engine.servers[A], world.engine.servers[B]
+    first.prefill, first.failure = (2, 3), ServerUnreachable("unavailable")
+    second.prefill = (1, 2, 3)
+    events = await world.events(generation("to be or", sampling=Sampling(1)))
+    assert events[:4] == [Started("x", "NONE"), Chunk("", 2, 0), Chunk("", 3, 0), Started("y", "NONE")]
+    assert events[4:5] == [Chunk("to", 3, 1)]
+    assert len(world.meter.firsts) == 1
+
+
+async def test_who_leaves_while_the_prompt_is_read_has_used_what_was_read() -> None:
+    world = World(pool("p", A))
+    world.engine.servers[A].prefill, world.engine.servers[A].pause_prefill = (2,), asyncio.Event()
+    async with aclosing(world.generate(generation("to be or"))) as events:
+        assert [await anext(events), await anext(events)] == [Started("p", "NONE"), Chunk("", 2, 0)]
+    assert world.meter.ends == [(A, "cancelled", TokenUsage(fresh_input=2, output=0))]
+    assert world.meter.firsts == []
+
+
+async def test_no_more_wait_than_may_and_the_rest_is_told_at_once() -> None:
+    world = World(pool("p", A))
+    world.down(A)
+    waiting = [asyncio.create_task(world.events(generation("hi"))) for _ in range(WAITING.requests)]
+    await world.clock.advance(0)
     error = await world.fails()
     assert isinstance(error, ModelUnavailable)
     assert error.retry_after_s is not None
+    world.up(A)
+    assert all(isinstance(events[-1], Finished) for events in await asyncio.gather(*waiting))
+
+
+async def test_a_model_that_stays_away_is_not_waited_for_by_every_request() -> None:
+    world = World(pool("p", A))
+    world.down(A)
+    await world.fails(after_s=WAITING.restart_s)
+    assert isinstance(await world.fails(), ModelUnavailable)
+    world.up(A)
+    world.down(A)  # a new outage, and a new wait
+    asked = asyncio.create_task(world.events(generation("hi")))
+    await world.clock.advance(1)
+    world.up(A)
+    assert isinstance((await asked)[-1], Finished)
+
+
+async def test_a_pool_that_was_taken_out_of_use_is_not_waited_for() -> None:
+    world = World(pool("p", A))
+    world.fleet.set_draining("p", draining=True)
+    assert isinstance(await world.fails(), ModelUnavailable)
+
+
+async def test_who_waited_and_finds_the_server_full_goes_on_waiting_for_a_place() -> None:
+    world = World(pool("p", A, max_in_flight=1))
+    world.down(A)
+    waiting = [asyncio.create_task(world.events(generation("a b"))) for _ in range(3)]
+    await world.clock.advance(0)
+    world.up(A)
+    assert all(isinstance(events[-1], Finished) for events in await asyncio.gather(*waiting))
+
+
+async def test_nobody_waits_longer_than_its_deadline() -> None:
+    world = World(pool("p", A))
+    world.down(A)
+    with deadline.within(1.0):
+        assert isinstance(await world.fails(after_s=1.0), ModelUnavailable)
+
+
+async def test_a_waiting_request_that_is_cancelled_is_forgotten() -> None:
+    world = World(pool("p", A))
+    world.down(A)
+    asked = asyncio.create_task(world.events())
+    await world.clock.advance(0)
+    assert world.places.waiting == 1
+    asked.cancel()
+    await asyncio.wait([asked])
+    assert world.places.waiting == 0
 
 
 async def test_full_queues_are_overload() -> None:

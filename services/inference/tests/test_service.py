@@ -29,6 +29,7 @@ from farthing_kit.testing.settings import settings
 R = ErrorReason
 USER = model_pb2.CHAT_ROLE_USER
 WAIT_S = 20.0
+ECHO_SLOTS = 8  # of echo-slow
 LONG = " ".join(["word"] * 400)
 CHATML = Path(__file__).parents[3] / "deploy/config/triton/chat_templates/smollm2.jinja"
 
@@ -88,6 +89,10 @@ class World:
         """Wait until a pool is in a state."""
         await self._until(lambda pools: pools[pool].state == state)
 
+    async def until_in_flight(self, pool: str, count: int) -> None:
+        """Wait until so many generations are counted."""
+        await self._until(lambda pools: pools[pool].in_flight == count)
+
     async def until_idle(self) -> None:
         """Wait until no generation is counted."""
         await self._until(lambda pools: not any(pool.in_flight for pool in pools.values()))
@@ -101,7 +106,13 @@ class World:
 @asynccontextmanager
 async def world(path: Path, **changes: Any) -> AsyncIterator[World]:
     """The service on a pools file, with checks that are quick enough for tests."""
-    quick = {"health_interval_ms": 200, "health_retry_ms": 50, "health_timeout_ms": 500, **changes}
+    quick = {
+        "health_interval_ms": 200,
+        "health_retry_ms": 50,
+        "health_timeout_ms": 500,
+        "restart_wait_ms": 100,
+        **changes,
+    }
     async with running("inference", settings(InferenceSettings, pools_file=path, **quick), build) as process:
         made = World(process)
         try:
@@ -333,6 +344,46 @@ async def test_the_service_starts_without_triton_and_follows_it_down_and_up(tmp_
             assert text_of(await made.ask("hello")) == "hello"
             server.process.kill()
             assert (await made.fails()).reason == R.ERROR_REASON_MODEL_UNAVAILABLE
+
+
+async def test_requests_that_meet_a_restart_of_the_only_server_are_answered(tmp_path: Path) -> None:
+    """What it was answering is lost; what waited in its queue, and what comes while it is gone, is not."""
+    server = await Triton(["echo", "echo-slow"], log=tmp_path / "triton.log").start()
+    async with world(pools_file(tmp_path, ("local", server.address)), restart_wait_ms=15_000) as made:
+        running = [made.call(LONG, model="echo-slow") for _ in range(ECHO_SLOTS)]
+        readers = [aiter(call) for call in running]
+        for reader in readers:
+            await anext(reader)
+        queued = asyncio.create_task(made.ask("in the queue", model="echo-slow"))
+        await made.until_in_flight("local", ECHO_SLOTS + 1)
+        server.process.kill()
+        for reader in readers:
+            with pytest.raises(FarthingError) as caught:
+                async for _ in reader:
+                    pass
+            assert caught.value.reason == R.ERROR_REASON_MODEL_UNAVAILABLE
+        late = [asyncio.create_task(made.ask(f"number {number}")) for number in range(16)]
+        await server.start()
+        assert text_of(await queued) == "in the queue"
+        assert [text_of(await task) for task in late] == [f"number {number}" for number in range(16)]
+        await server.stop()
+
+
+async def test_the_prompt_that_is_read_is_told_before_the_first_token(inference: World) -> None:
+    """So that who leaves meanwhile is charged for it."""
+    responses = await inference.ask("word " * 600, model="small", limit=1)
+    early = [item.chunk for item in responses if item.HasField("chunk") and item.chunk.output_tokens == 0]
+    assert early[0].input_tokens == 256
+    assert [chunk.input_tokens for chunk in early] == sorted({chunk.input_tokens for chunk in early})
+    assert early[-1].input_tokens == responses[-1].finished.usage.fresh_input_tokens
+    assert responses[0].HasField("started")
+
+
+async def test_a_short_prompt_is_told_as_soon_as_a_slot_takes_it(inference: World) -> None:
+    started, first, *_, finished = await inference.ask("Name a colour.", model="small", limit=1)
+    assert started.HasField("started")
+    assert (first.chunk.text, first.chunk.output_tokens) == ("", 0)
+    assert first.chunk.input_tokens == finished.finished.usage.fresh_input_tokens
 
 
 async def test_a_stopping_service_lets_answers_end(triton: Triton, tmp_path: Path) -> None:

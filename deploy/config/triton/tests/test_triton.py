@@ -12,7 +12,7 @@ import grpc
 import pytest
 import pytest_asyncio
 
-from deploy.config.triton.tests.vllm_client import Client
+from deploy.config.triton.tests.vllm_client import Client, Reply, extended
 from farthing_kit.local.triton import Triton
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -93,6 +93,14 @@ async def test_a_language_model_counts_exactly_what_it_streams(triton: Client) -
     assert 1 <= reply.output_tokens <= 12
     assert reply.input_tokens > 5
     assert reply.finish_reason in ("stop", "length")
+
+
+async def test_each_batch_of_a_prompt_is_told_as_it_begins(triton: Client) -> None:
+    call = await triton.call("small", "word " * 600, max_tokens=1)
+    replies = [extended(Reply(), message.infer_response) async for message in call]
+    told = [(reply.text, reply.input_tokens, reply.output_tokens) for reply in replies]
+    assert told[:3] == [("", 256, 0), ("", 512, 0), ("", 601, 0)]
+    assert {reply.input_tokens for reply in replies[2:]} == {601}
 
 
 async def test_the_most_likely_answer_is_always_the_same(triton: Client) -> None:

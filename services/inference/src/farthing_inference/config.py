@@ -27,3 +27,7 @@ class InferenceSettings(ServiceSettings):
     health_retry_ms: int = setting(500, doc="time between two checks of a server that does not answer", min=10)
     health_timeout_ms: int = setting(1_000, doc="how long a server may take to answer a check", min=1)
     failures_until_down: int = setting(3, doc="checks in a row that must fail until a server is left out", min=1)
+    restart_wait_ms: int = setting(
+        10_000, doc="how long requests of a model wait for a server to come back, once its last one is gone", min=0
+    )
+    max_waiting: int = setting(256, doc="requests that wait for a server at once; more are told to come back", min=0)

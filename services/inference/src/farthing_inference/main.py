@@ -13,6 +13,7 @@ from farthing_inference.adapters.triton.engine import DIALECTS, TritonEngine
 from farthing_inference.adapters.triton.probe import TritonProbe
 from farthing_inference.adapters.triton.stream import Patience
 from farthing_inference.app.generate import Generate, Limits
+from farthing_inference.app.places import Places, Waiting
 from farthing_inference.app.watch import Intervals, Watch
 from farthing_inference.config import InferenceSettings
 from farthing_inference.domain.fleet import Fleet
@@ -74,8 +75,10 @@ def _watch(process: Process[InferenceSettings], pools: tuple[PoolSpec, ...], fle
 def _generate(process: Process[InferenceSettings], fleet: Fleet, channels: Channels, watch: Watch) -> Generate:
     settings = process.settings
     patience = Patience(settings.first_token_timeout_ms / 1000, settings.next_token_timeout_ms / 1000)
+    waiting = Waiting(settings.restart_wait_ms / 1000, settings.max_waiting)
     return Generate(
         fleet,
+        Places(fleet, waiting, clock=process.clock, log=process.log),
         TritonEngine(channels, process.telemetry, clock=process.clock, patience=patience),
         JinjaTemplates(settings.max_prompt_bytes),
         PrometheusMeter(process.telemetry.metrics),

@@ -117,6 +117,9 @@ class Relay:
         if "error" in event:
             self._error = event["error"]  # raised later: an exception does not come through llama.cpp's callback
             return True
+        if "prompt_progress" in event:
+            self._prompt(event["prompt_progress"])
+            return False
         choice = event["choices"][0]
         self._logprobs.add(choice.get("logprobs"))
         if choice["finish_reason"] is not None:
@@ -131,6 +134,12 @@ class Relay:
             raise refusal(self._error)
         if not self._ended:
             raise RuntimeError("llama.cpp ended without a last event")
+
+    def _prompt(self, progress: dict[str, Any]) -> None:
+        """The batch that begins now counts already: who leaves before its end has used it all the same."""
+        under_way = min(int(progress["processed"]) + PROMPT_BATCH, int(progress["total"]))
+        if under_way > int(progress["processed"]):
+            self._answer.add("", 0, under_way)
 
     def _add(self, text: str, timings: dict[str, Any]) -> None:
         so_far = int(timings["predicted_n"])

@@ -1,10 +1,11 @@
-"""Runs one generation: a server is chosen, one more is tried if it fails before the first token, and all is counted."""
+"""Runs one generation: a server is found, another one if it fails before the first token, and all is counted."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Iterator
 from dataclasses import dataclass
 
+from farthing_inference.app.places import Places
 from farthing_inference.app.run import Run
 from farthing_inference.domain.errors import (
     GenerationLost,
@@ -35,6 +36,10 @@ from farthing_kit.clock import Clock
 from farthing_kit.errors import DeadlineTooShort, FarthingError
 from farthing_kit.telemetry import Log
 
+# Of connections that break. A server that does not do a job is replaced once.
+MAX_ATTEMPTS = 3
+PAUSE_S = 0.25
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:
@@ -50,6 +55,7 @@ class Generate:
     def __init__(
         self,
         fleet: Fleet,
+        places: Places,
         engine: Engine,
         templates: Templates,
         meter: Meter,
@@ -60,6 +66,7 @@ class Generate:
         suspect: Callable[[ServerAddress], None],
     ) -> None:
         self._fleet = fleet
+        self._places = places
         self._engine = engine
         self._templates = templates
         self._meter = meter
@@ -69,50 +76,47 @@ class Generate:
         self._suspect = suspect
 
     async def __call__(self, generation: Generation) -> AsyncGenerator[Event, None]:
-        """Started, then Chunks, then Finished. Started waits for the model's first sign of life, so that a second try
-        elsewhere goes unseen. Closing the generator stops the model."""
+        """Started, then Chunks, then Finished. Until there is a token, a server that fails is replaced, unseen but for
+        a Started that names another pool. Closing the generator stops the model."""
         check(generation, self._limits.max_prompt_bytes)
-        run = await self._start(generation)
-        try:
-            yield Started(run.placement.pool.name, run.placement.model.quantization)
-            async for progress in run:
-                for event in _events(progress):
-                    yield event
-        except ServerFailure as failure:
-            self._note(run.placement, failure)
-            raise GenerationLost(generation.model) from failure
-        finally:
-            await run.close()
+        attempts, said = Attempts(), Said()
+        while True:
+            run = self._run_on(await self._place(generation.model, attempts), generation)
+            try:
+                async for progress in run:
+                    for event in said.events(run.placement, progress):
+                        yield event
+                return
+            except ServerFailure as failure:
+                self._note(run.placement, failure)
+                if said.tokens:
+                    raise GenerationLost(generation.model) from failure
+                attempts.failed(run.placement, failure)
+            finally:
+                await run.close()
 
-    async def _start(self, generation: Generation) -> Run:
-        """A run that has shown its first progress: on the best server, else on the next best. A third try would only
-        add waiting to an outage."""
-        placement = self._fleet.choose(generation.model)
+    async def _place(self, model: str, attempts: Attempts) -> Placement:
+        """A server for the next attempt. What failed may be back in a moment; what did not do this one job is avoided,
+        and nobody waits for another."""
+        last = attempts.last
+        if last is None:
+            return await self._places.find(model)
+        if attempts.are_enough:
+            raise _final(model, last) from last
         try:
-            return await self._run_on(placement, generation)
-        except ServerFailure as failure:
-            self._note(placement, failure)
-            other = self._other_than(placement, failure)
-        try:
-            return await self._run_on(other, generation)
-        except ServerFailure as failure:
-            self._note(other, failure)
-            raise _final(other, failure) from failure
-
-    def _other_than(self, failed: Placement, failure: ServerFailure) -> Placement:
-        try:
-            return self._fleet.choose(failed.model.name, avoid={failed.server})
+            if attempts.avoid:
+                return self._fleet.choose(model, attempts.avoid)
+            await self._clock.sleep(attempts.pause_s)
+            return await self._places.find(model)
         except (ModelUnavailable, ModelFull):
-            raise _final(failed, failure) from failure
+            raise _final(model, last) from last
 
-    async def _run_on(self, placement: Placement, generation: Generation) -> Run:
+    def _run_on(self, placement: Placement, generation: Generation) -> Run:
         check_size(generation.messages, placement.model.context_tokens * MAX_BYTES_PER_TOKEN)
         prompt = self._templates.render(placement.model, generation.messages)
         sampling = generation.sampling.also_stopping_at(placement.model.stop)
         stream = self._engine.generate(placement, prompt, sampling, self._time_left_s())
-        run = Run(placement, stream, self._fleet, self._meter, self._clock)
-        await run.first()
-        return run
+        return Run(placement, stream, self._fleet, self._meter, self._clock)
 
     def _time_left_s(self) -> float:
         left = deadline.remaining_s()
@@ -137,14 +141,54 @@ class Generate:
         self._suspect(server)
 
 
-def _events(progress: Progress) -> Iterator[Event]:
-    """A progress without text still counts: hidden tokens are charged for too."""
-    if progress.text or progress.finish is None:
-        yield Chunk(progress.text, progress.input_tokens, progress.output_tokens)
-    if progress.finish is not None:
-        yield Finished(progress.finish, progress.usage, progress.mean_token_logprob)
+class Said:
+    """What the caller was told of one generation, over all attempts."""
+
+    def __init__(self) -> None:
+        self.tokens = 0
+        self._started: Started | None = None
+        self._input_tokens = 0
+
+    def events(self, placement: Placement, progress: Progress) -> Iterator[Event]:
+        """What is new. A progress without text still counts: the prompt, and tokens that are hidden, are charged for
+        too. Of a second attempt's prompt only what exceeds the first one's."""
+        started = Started(placement.pool.name, placement.model.quantization)
+        if started != self._started:
+            self._started = started
+            yield started
+        self.tokens = progress.output_tokens
+        if progress.text or (progress.finish is None and (self.tokens or progress.input_tokens > self._input_tokens)):
+            self._input_tokens = max(self._input_tokens, progress.input_tokens)
+            yield Chunk(progress.text, self._input_tokens, self.tokens)
+        if progress.finish is not None:
+            yield Finished(progress.finish, progress.usage, progress.mean_token_logprob)
 
 
-def _final(placement: Placement, failure: ServerFailure) -> FarthingError:
-    name = placement.model.name
-    return ModelFull(name) if isinstance(failure, ServerFull) else ModelUnavailable(name)
+class Attempts:
+    """What was tried for one generation, and what may be tried yet."""
+
+    def __init__(self) -> None:
+        self.last: ServerFailure | None = None
+        self.avoid: set[ServerAddress] = set()
+        self._count = 0
+
+    def failed(self, placement: Placement, failure: ServerFailure) -> None:
+        """An attempt has failed."""
+        self._count += 1
+        self.last = failure
+        if not failure.mends:
+            self.avoid.add(placement.server)
+
+    @property
+    def are_enough(self) -> bool:
+        """Another one would only add waiting to an outage, or take down the next server with the same prompt."""
+        return self._count >= (MAX_ATTEMPTS if not self.avoid else 2)
+
+    @property
+    def pause_s(self) -> float:
+        """Before the next: a server that is shutting down may answer a check yet."""
+        return PAUSE_S * (self._count - 1)
+
+
+def _final(model: str, failure: ServerFailure) -> FarthingError:
+    return ModelFull(model) if isinstance(failure, ServerFull) else ModelUnavailable(model)

@@ -14,7 +14,8 @@ from farthing_kit.errors import DeadlineExceeded, FarthingError
 
 
 class Run:
-    """Holds a server's place from its making until `close`. First `first`, then iterate."""
+    """Holds a server's place from its making until `close`. Iterating gives all progress, up to the one with the finish
+    reason."""
 
     def __init__(
         self, placement: Placement, stream: AsyncGenerator[Progress, None], fleet: Fleet, meter: Meter, clock: Clock
@@ -26,32 +27,21 @@ class Run:
         self._clock = clock
         self._began = clock.monotonic()
         self._first_at: float | None = None
-        self._shown_first = False
         self._last = Progress("", 0, 0)
         self._outcome = "cancelled"
         self._open = True
         fleet.begin(placement)
 
-    async def first(self) -> None:
-        """Wait for the first sign of life. Whatever is raised here, the run is closed."""
-        try:
-            await self._next()
-        except BaseException:
-            await self.close()
-            raise
-        self._first_at = self._clock.monotonic()
-        self._meter.first_token(self.placement, self._first_at - self._began)
-
     def __aiter__(self) -> Run:
-        """All progress, the first again included, up to the one with the finish reason."""
         return self
 
     async def __anext__(self) -> Progress:
-        if self._last.finish is not None and self._shown_first:
+        if self._last.finish is not None:
             raise StopAsyncIteration
-        if self._shown_first:
-            await self._next()
-        self._shown_first = True
+        await self._next()
+        if self._first_at is None and self._last.output_tokens:
+            self._first_at = self._clock.monotonic()
+            self._meter.first_token(self.placement, self._first_at - self._began)
         return self._last
 
     async def close(self) -> None:

@@ -102,8 +102,11 @@ class PoolNotFound(FarthingError):
 class ServerFailure(Exception):
     """A server did not do its part; another one may. Callers never see it: the use case makes one of the above of it.
 
-    `cause` is one of a few fixed words, for logs and metrics: the texts of engines may hold anything.
+    `cause` is one of a few fixed words, for logs and metrics: the texts of engines may hold anything. `mends`: whether
+    the same server, restarted, may well do it.
     """
+
+    mends = False
 
     def __init__(self, cause: str) -> None:
         super().__init__(cause)
@@ -113,6 +116,8 @@ class ServerFailure(Exception):
 class ServerUnreachable(ServerFailure):
     """The connection was refused or broke."""
 
+    mends = True
+
 
 class ServerFull(ServerFailure):
     """The server's own queue takes no more."""
@@ -120,6 +125,8 @@ class ServerFull(ServerFailure):
 
 class ModelNotLoaded(ServerFailure):
     """The server answers, but does not have the model."""
+
+    mends = True
 
 
 class ServerStalled(ServerFailure):

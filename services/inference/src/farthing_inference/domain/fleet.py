@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
 
@@ -76,11 +76,16 @@ class Fleet:
     def __init__(self, specs: tuple[PoolSpec, ...], *, failures_until_down: int = FAILURES_UNTIL_DOWN) -> None:
         self._failures_until_down = failures_until_down
         self._uses = 0
+        self._listeners: list[Callable[[], None]] = []
         self._pools = {
             spec.name: _Pool(spec, order, servers={address: _Server() for address in spec.servers})
             for order, spec in enumerate(specs)
         }
         self._pool_of = {address: pool for pool in self._pools.values() for address in pool.spec.servers}
+
+    def on_change(self, listener: Callable[[], None]) -> None:
+        """Have it called whenever a generation that could not be placed before perhaps can."""
+        self._listeners.append(listener)
 
     def choose(self, model: str, avoid: Collection[ServerAddress] = ()) -> Placement:
         """Where the next generation of this model goes: the pool with the least use for its capacity, in steps; among
@@ -95,6 +100,14 @@ class Fleet:
             raise ModelFull(model, in_flight=in_flight, limit=limit)
         return min(with_room, key=lambda candidate: candidate.rank).least_used()
 
+    def can_run(self, model: str) -> bool:
+        """Whether a server can run the model, a busy one included."""
+        return any(self._candidate(pool, model, ()).placements for pool in self._serving(model))
+
+    def may_come_back(self, model: str) -> bool:
+        """Whether a pool serves the model that was not taken out of use on purpose."""
+        return any(not pool.draining for pool in self._serving(model))
+
     def begin(self, placement: Placement) -> None:
         """A generation starts there."""
         server = self._server(placement.server)
@@ -107,11 +120,13 @@ class Fleet:
         server = self._server(placement.server)
         assert server.in_flight > 0, "end without begin"
         server.in_flight -= 1
+        self._tell()
 
     def answered(self, address: ServerAddress, ready_models: frozenset[str]) -> None:
         """A health check came back, with those of the server's models that are ready."""
         server = self._server(address)
         server.health = server.health.answered(ready_models)
+        self._tell()
 
     def failed(self, address: ServerAddress) -> None:
         """A health check or a request got no answer in time."""
@@ -135,6 +150,7 @@ class Fleet:
     def set_draining(self, pool: str, draining: bool) -> PoolStatus:
         """Take a pool out of use, or put it back."""
         self._pool(pool).draining = draining
+        self._tell()
         return self.status(pool)
 
     def status(self, pool: str) -> PoolStatus:
@@ -144,6 +160,10 @@ class Fleet:
     def pools(self) -> list[PoolStatus]:
         """Every pool as it is now, in the order of the file."""
         return [_status(pool) for pool in self._pools.values()]
+
+    def _tell(self) -> None:
+        for listener in self._listeners:
+            listener()
 
     def _pool(self, name: str) -> _Pool:
         found = self._pools.get(name)

@@ -52,6 +52,7 @@ class TritonEngine:
             async for response in stream:
                 progress = tally.add(dialect.read(response))
                 span.progress(progress)
+                stream.has_token = progress.output_tokens > 0
                 if progress.finish is not None:
                     await stream.finish()
                 yield progress

@@ -35,8 +35,8 @@ class CallSpan:
         return ((tracing.TRACEPARENT, tracing.encode(context)),) if context.is_valid else ()
 
     def progress(self, progress: Progress) -> None:
-        """Note the newest counts, and the time of the first."""
-        if self._last is None:
+        """Note the newest counts, and the time of the first token."""
+        if progress.output_tokens and not (self._last and self._last.output_tokens):
             self._span.set_attribute(Attr.GENAI_TIME_TO_FIRST_CHUNK, self._clock.monotonic() - self._began)
         self._last = progress
 

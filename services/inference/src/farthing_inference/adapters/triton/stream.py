@@ -22,7 +22,7 @@ _CLOSING_S: Final = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Patience:
-    """How long a server may be silent: before the first response (its queue, the prompt) and between two."""
+    """How long a server may be silent: before the first token (its queue, the prompt) and between two."""
 
     first_s: float = 60.0
     next_s: float = 30.0
@@ -30,13 +30,13 @@ class Patience:
 
 class InferStream:
     """Send once, then iterate over the responses that hold outputs. Failures come out as what they mean: ServerFailure,
-    PromptTooLarge, DeadlineExceeded."""
+    PromptTooLarge, DeadlineExceeded. Whoever reads sets `has_token`, from which on silence is judged differently."""
 
     def __init__(self, call: Any, context_tokens: int, patience: Patience) -> None:
         self._call = call
         self._context_tokens = context_tokens
         self._patience = patience
-        self._begun = False
+        self.has_token = False
         self._final = False
 
     async def send(self, request: Any) -> None:
@@ -56,15 +56,16 @@ class InferStream:
             if message is grpc.aio.EOF:
                 break
             if message.error_message:
+                await self.finish()
                 raise failures.of_text(message.error_message, self._context_tokens)
-            self._begun = True
-            self._final = _is_final(message.infer_response)
+            self._final = is_final(message.infer_response)
             if message.infer_response.outputs:
                 return message.infer_response
         raise StopAsyncIteration
 
     async def finish(self) -> None:
-        """Let Triton close the stream of a complete answer by itself, so that it does not count as cancelled there."""
+        """Let Triton close the stream of an answer that is over by itself: a cancellation that meets the final response
+        is counted there as one, and has brought servers down (docs/adr/0004)."""
         with contextlib.suppress(grpc.aio.AioRpcError, TimeoutError):
             async with asyncio.timeout(_CLOSING_S):
                 while await self._call.read() is not grpc.aio.EOF:
@@ -75,7 +76,7 @@ class InferStream:
         self._call.cancel()
 
     async def _read(self) -> Any:
-        async with _within(self._patience.next_s if self._begun else self._patience.first_s):
+        async with _within(self._patience.next_s if self.has_token else self._patience.first_s):
             return await self._call.read()
 
 
@@ -91,5 +92,5 @@ async def _within(limit_s: float) -> AsyncIterator[None]:
         raise failures.of_rpc(error) from None
 
 
-def _is_final(response: Any) -> bool:
+def is_final(response: Any) -> bool:
     return _FINAL in response.parameters and bool(response.parameters[_FINAL].bool_param)
