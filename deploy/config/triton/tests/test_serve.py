@@ -74,7 +74,7 @@ async def test_a_server_that_is_answering_stops_in_seconds_and_leaves_nothing(tr
     calls = await asyncio.gather(*(begun(client, model) for model in MODELS))
     processes = list(descendants(triton.process.pid))
     assert len(processes) >= 1 + len(MODELS)
-    assert len(regions(triton)) == len(MODELS)
+    assert regions(triton) == []  # nobody who comes later can open the memory of a server that runs
     started = time.monotonic()
     triton.process.signal(signal.SIGTERM)
     ends: list[Reply] = await asyncio.gather(*(reply_of(call) for call in calls))
