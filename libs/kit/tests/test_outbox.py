@@ -55,7 +55,7 @@ def test_an_empty_journal_takes_no_room_and_brings_nothing_back(tmp_path: Path) 
         made.append(record(number))
     for number in reversed(range(50)):
         made.acknowledge(f"q_{number}")
-    assert (made.bytes, made.pending) == (0, 0)
+    assert (made.size, made.pending) == (0, 0)
     made.close()
     assert journal(tmp_path).open() == []
 
@@ -65,10 +65,10 @@ def test_a_finished_segment_is_deleted_while_later_ones_are_pending(tmp_path: Pa
     made.open()
     for number in range(30):
         made.append(record(number))
-    before = len(list(tmp_path.glob("*.seg")))
+    before = len(list(tmp_path.glob("*.journal")))
     for number in range(20):
         made.acknowledge(f"q_{number}")
-    assert len(list(tmp_path.glob("*.seg"))) < before
+    assert len(list(tmp_path.glob("*.journal"))) < before
     made.close()
     assert [r.id for r in journal(tmp_path).open()] == [f"q_{number}" for number in range(20, 30)]
 
@@ -80,7 +80,7 @@ def test_a_torn_last_record_is_cut_off_and_the_rest_kept(tmp_path: Path, lost: i
     for number in range(5):
         made.append(record(number))
     made.close()
-    segment = next(tmp_path.glob("*.seg"))
+    segment = next(tmp_path.glob("*.journal"))
     segment.write_bytes(segment.read_bytes()[:-lost])
     again = journal(tmp_path, segment_bytes=100_000)
     assert again.open() == [record(number) for number in range(4)]
@@ -95,7 +95,7 @@ def test_a_flipped_bit_is_noticed(tmp_path: Path) -> None:
     made.append(record(1))
     made.append(record(2))
     made.close()
-    segment = next(tmp_path.glob("*.seg"))
+    segment = next(tmp_path.glob("*.journal"))
     raw = bytearray(segment.read_bytes())
     raw[-1] ^= 1
     segment.write_bytes(raw)
@@ -106,7 +106,7 @@ def test_a_full_journal_refuses_and_stays_whole(tmp_path: Path) -> None:
     made = journal(tmp_path, max_bytes=300)
     made.open()
     accepted = 0
-    while made.bytes < 260:
+    while made.size < 260:
         made.append(record(accepted))
         accepted += 1
     with pytest.raises(JournalFull):

@@ -10,11 +10,12 @@ import signal
 import sys
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from functools import partial
 from typing import Any, Final, Generic, TypeVar
 
 import uvloop
 
-from farthing_kit import client, config, telemetry
+from farthing_kit import client, config, tasks, telemetry
 from farthing_kit.clock import Clock, SystemClock
 from farthing_kit.context import ContextSigner, service_context
 from farthing_kit.credentials import Tls
@@ -22,7 +23,7 @@ from farthing_kit.errors import FarthingError
 from farthing_kit.interceptors.client import Channel
 from farthing_kit.server import Server, ServerError, Service
 from farthing_kit.settings import ServiceSettings
-from farthing_kit.telemetry import Log, Telemetry
+from farthing_kit.telemetry import Log, MetricName, Telemetry
 
 EXIT_OK: Final = 0
 EXIT_CRASHED: Final = 1
@@ -56,6 +57,9 @@ class Process(Generic[S]):
         self._stop = asyncio.Event()
         self._spans: asyncio.Task[None] | None = None
         self._crash: BaseException | None = None
+        self._deaths = self.telemetry.metrics.counter(
+            MetricName.TASK_DEATHS, "Background tasks that died, by name.", ("task",)
+        )
 
     @property
     def log(self) -> Log:
@@ -87,9 +91,16 @@ class Process(Generic[S]):
     def start(self, name: str, work: Coroutine[Any, Any, None]) -> None:
         """Run a background task until the server has drained. If it raises, the process stops with exit code 1; if it
         returns, that is fine."""
-        task = asyncio.create_task(work, name=name)
+        task = tasks.spawn(name, work, died=partial(self.crash, task=name))
         self._tasks.add(task)
-        task.add_done_callback(self._task_done)
+        task.add_done_callback(self._tasks.discard)
+
+    def crash(self, error: BaseException, *, task: str = "") -> None:
+        """Stop with exit code 1: something died that the process cannot do without. Who started it starts it again."""
+        if self._crash is None:
+            self.log.error("a background task crashed; stopping", exception=error, task=task)
+            self._crash = error
+        self._stop.set()
 
     def channel(self, target: str, *, retry: Sequence[str] = (), **options: Any) -> Channel:
         """A channel with this process's telemetry, identity and TLS; closes with it. Options as client.channel."""
@@ -123,7 +134,8 @@ class Process(Generic[S]):
 
     async def open(self, build: Build[S]) -> None:
         """Build, listen, and say so in one line."""
-        self._spans = asyncio.create_task(self.telemetry.run(), name="spans")
+        asyncio.get_running_loop().set_exception_handler(self._unhandled)
+        self._spans = tasks.spawn("spans", self.telemetry.run())
         await build(self)
         self.metrics_port = self._serve_metrics()
         self.server = Server(self._services, settings=self.settings, telemetry=self.telemetry, verifier=self.signer)
@@ -171,7 +183,7 @@ class Process(Generic[S]):
         """Give the peers a moment, so that the first request does not pay for the connections. Services start in any
         order: one that is not there yet is connected to when it comes."""
         if self._channels:
-            ready = [asyncio.ensure_future(channel.channel_ready()) for channel in self._channels]
+            ready = [tasks.awaited("connect", channel.channel_ready()) for channel in self._channels]
             _, missing = await asyncio.wait(ready, timeout=CONNECT_WAIT_S)
             for task in missing:
                 task.cancel()
@@ -185,21 +197,20 @@ class Process(Generic[S]):
                 self.log.error("a drain hook failed", exception=error)
 
     async def _cancel_tasks(self) -> None:
-        tasks = list(self._tasks)
-        for task in tasks:
+        running = list(self._tasks)
+        for task in running:
             task.cancel()
-        if tasks:
-            await asyncio.wait(tasks, timeout=CLOSE_TIMEOUT_S)
+        if running:
+            await asyncio.wait(running, timeout=CLOSE_TIMEOUT_S)
 
-    def _task_done(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        if task.cancelled():
-            return
-        error = task.exception()
-        if error is not None:
-            self.log.error("a background task crashed; stopping", exception=error, task=task.get_name())
-            self._crash = error
-            self._stop.set()
+    def _unhandled(self, _: asyncio.AbstractEventLoop, found: dict[str, Any]) -> None:
+        """What nobody awaited. asyncio's own message may quote an exception's text; ours names its type and place."""
+        error, task = found.get("exception"), found.get(tasks.TASK)
+        if task is None:
+            self.log.error("unhandled in the event loop", exception=error)
+        else:
+            self._deaths.labels(task).inc()
+            self.log.error("a background task died", exception=error, task=task)
 
 
 def run(service: str, settings_class: type[S], build: Build[S], *, env: Mapping[str, str] | None = None) -> int:
@@ -219,7 +230,6 @@ def run(service: str, settings_class: type[S], build: Build[S], *, env: Mapping[
 async def _main(service: str, settings: S, build: Build[S]) -> int:
     process = Process(service, settings)
     _handle_signals(process)
-    asyncio.get_running_loop().set_exception_handler(_loop_handler(process))
     try:
         return await _serve(process, build)
     finally:
@@ -228,8 +238,8 @@ async def _main(service: str, settings: S, build: Build[S]) -> int:
 
 
 async def _serve(process: Process[S], build: Build[S]) -> int:
-    opening = asyncio.ensure_future(process.open(build))
-    stopping = asyncio.ensure_future(process.wait())
+    opening = tasks.awaited("open", process.open(build))
+    stopping = tasks.awaited("stop", process.wait())
     try:
         await asyncio.wait({opening, stopping}, return_when=asyncio.FIRST_COMPLETED)
         if not opening.done():
@@ -271,12 +281,3 @@ def _handle_signals(process: Process[Any]) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, process.stop)
-
-
-def _loop_handler(process: Process[Any]) -> Callable[[asyncio.AbstractEventLoop, dict[str, Any]], None]:
-    """asyncio's own message may quote an exception's text; ours names its type and place only."""
-
-    def handle(loop: asyncio.AbstractEventLoop, found: dict[str, Any]) -> None:
-        process.log.error("unhandled in the event loop", exception=found.get("exception"))
-
-    return handle

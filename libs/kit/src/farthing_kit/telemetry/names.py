@@ -119,6 +119,10 @@ class MetricName:
     OUTBOX_BYTES: Final = "farthing_outbox_journal_bytes"
     OUTBOX_PUBLISHED: Final = "farthing_outbox_published_total"
     OUTBOX_REFUSED: Final = "farthing_outbox_refused_total"
+    OUTBOX_DAMAGED: Final = "farthing_outbox_damaged_total"
+    OUTBOX_DAMAGED_FILES: Final = "farthing_outbox_damaged_files"
+    OUTBOX_SET_ASIDE: Final = "farthing_outbox_set_aside_records"
+    TASK_DEATHS: Final = "farthing_task_deaths_total"
     NATS_RECONNECTS: Final = "farthing_nats_reconnects_total"
     DEPENDENCY_UP: Final = "farthing_dependency_up"
 
@@ -172,8 +176,9 @@ class LogField:
             "address", "attempt", "attempts", "backend", "bytes", "cause", "code", "count", "deadline_ms", "dependency",
             "duration_ms", "error", "error_id", "exit_code", "file", "interval_ms", "key_id", "kind", "level_name",
             "limit", "method", "metrics_address", "model", "name", "org", "path", "pid", "pool", "port", "priority",
-            "queue", "reason", "records", "remaining", "replica", "role", "server", "setting", "signal", "state",
-            "status", "stream", "subject", "target", "task", "team", "tier", "tokens", "url", "version", "wait_ms",
+            "offset", "queue", "reason", "records", "remaining", "replica", "role", "server", "setting", "signal",
+            "state", "status", "stream", "subject", "target", "task", "team", "tier", "tokens", "url", "version",
+            "wait_ms",
         }
     )  # fmt: skip
 

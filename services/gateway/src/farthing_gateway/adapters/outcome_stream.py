@@ -28,7 +28,7 @@ from farthing_gateway.outcome_wire import (
 from farthing_kit import nats as kit_nats
 from farthing_kit.errors import StoreUnavailable
 from farthing_kit.journal import Record
-from farthing_kit.outbox import publish_batch
+from farthing_kit.record_batch import publish_batch
 from farthing_kit.telemetry import Log, MetricName, Telemetry
 
 # Apart, so that decisions, of which there is one for each request, never drive out outcomes, which are few.
