@@ -4,10 +4,12 @@ import asyncio
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 from farthing_cli.errors import CliError
 from farthing_cli.up.parts import RestartLimit, State, Status, start_order
+from farthing_kit import tasks
 
 
 class Child(Protocol):
@@ -61,7 +63,7 @@ class Supervisor:
     def start(self) -> None:
         """Begin; returns at once."""
         for part in self._parts.values():
-            self._tasks[part.name] = asyncio.create_task(self._keep(part), name=f"keep {part.name}")
+            self._tasks[part.name] = tasks.spawn(f"keep {part.name}", self._keep(part), died=partial(self._lost, part))
 
     async def wait_ready(self) -> None:
         """Wait until every part was ready once. Raises CliError as soon as one is given up."""
@@ -126,6 +128,11 @@ class Supervisor:
                 return
             self._set(self.statuses[part.name].now(State.RESTARTING, pid=0, restarts=len(deaths_s), note=cause))
             await asyncio.sleep(wait_s)
+
+    def _lost(self, part: Part, error: BaseException) -> None:
+        """Nobody keeps a part any more: a fault of ours."""
+        self._set(self.statuses[part.name].now(State.FAILED, pid=0, note=type(error).__name__))
+        self._failed.set()
 
     async def _live(self, part: Part, *, first: bool) -> str:
         """One life of a part, from start to death; why it ended."""

@@ -92,7 +92,7 @@ async def build(process: GatewayProcess) -> None:
     """Peers, memories, the catalogue, the way of a request, the service."""
     client = await process.enter(nats.connect(process.settings.nats_url, name="gateway", telemetry=process.telemetry))
     usage = await _usage(process, client)
-    book = await process.enter(open_outcomes(client, process.telemetry, _bounds(process.settings)))
+    book = await process.enter(open_outcomes(client, process.telemetry, _bounds(process.settings), died=process.crash))
     peers = _peers(process, usage)
     memories = await _memories(process, client)
     models = _models(process, peers)
@@ -133,8 +133,17 @@ def _peers(process: GatewayProcess, usage: UsageBook) -> Peers:
 
 async def _usage(process: GatewayProcess, client: Client) -> UsageBook:
     settings = process.settings
-    outbox = open_outbox(settings.outbox_dir, client.jetstream(), process.telemetry, fsync=settings.outbox_fsync)
-    return OutboxUsageBook(await process.enter(outbox))
+    outbox = await process.enter(
+        open_outbox(
+            settings.outbox_dir,
+            client.jetstream(),
+            process.telemetry,
+            fsync=settings.outbox_fsync,
+            died=process.crash,
+        )
+    )
+    process.start("watch the outbox", outbox.watch(process.report, process.clock))
+    return OutboxUsageBook(outbox)
 
 
 def _bounds(settings: GatewaySettings) -> Bounds:

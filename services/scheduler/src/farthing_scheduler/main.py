@@ -99,8 +99,15 @@ async def _worker(process: Process[SchedulerSettings], parts: _Parts) -> PullSou
     """The worker's side. Its task drains when it is cancelled: after the server's own streams have ended."""
     settings = process.settings
     outbox = await process.enter(
-        open_outbox(settings.outbox_dir, parts.client.jetstream(), process.telemetry, fsync=settings.outbox_fsync)
+        open_outbox(
+            settings.outbox_dir,
+            parts.client.jetstream(),
+            process.telemetry,
+            fsync=settings.outbox_fsync,
+            died=process.crash,
+        )
     )
+    process.start("watch the outbox", outbox.watch(process.report, process.clock))
     source = PullSource(
         parts.client,
         parts.topology,

@@ -16,6 +16,8 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Final, Self
 
+from farthing_kit import tasks
+
 _CHUNK: Final = 64 * 1024
 _BACKLOG: Final = 100
 # close() then sends RST instead of FIN.
@@ -164,7 +166,7 @@ class FaultProxy:
             if address == self._filled_from:
                 client.close()
                 return
-            taken = asyncio.ensure_future(self._accept(client))
+            taken = tasks.spawn("accept", self._accept(client))
             self._accepting.add(taken)
             taken.add_done_callback(self._accepting.discard)
 
@@ -197,8 +199,8 @@ class _Link:
         self._proxy = proxy
         self._writers = (client[1], server[1])
         self._pumps = (
-            asyncio.ensure_future(self._pump(client[0], server[1], Direction.UP)),
-            asyncio.ensure_future(self._pump(server[0], client[1], Direction.DOWN)),
+            tasks.awaited("up", self._pump(client[0], server[1], Direction.UP)),
+            tasks.awaited("down", self._pump(server[0], client[1], Direction.DOWN)),
         )
 
     async def run(self) -> None:

@@ -20,6 +20,7 @@ from farthing_accounting.ports import (
     Unsettled,
     UsageStream,
 )
+from farthing_kit import tasks
 from farthing_kit.clock import Clock
 from farthing_kit.errors import FarthingError, StoreUnavailable
 
@@ -167,7 +168,10 @@ class Folding:
         """Between two attempts at a store: the stream is told that the batch is still being worked on."""
         for item in items:
             await item.delivery.renew()
-        waking = {asyncio.ensure_future(self._clock.sleep(seconds)), asyncio.ensure_future(self._stop.wait())}
+        waking = {
+            tasks.awaited("pause", self._clock.sleep(seconds)),
+            tasks.awaited("stop", self._stop.wait()),
+        }
         try:
             await asyncio.wait(waking, return_when=asyncio.FIRST_COMPLETED)
         finally:

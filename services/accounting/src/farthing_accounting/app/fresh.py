@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Hashable
+from collections.abc import Callable, Coroutine, Hashable
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
+from farthing_kit import tasks
 from farthing_kit.clock import Clock
 from farthing_kit.errors import StoreUnavailable
 
@@ -18,7 +19,7 @@ V = TypeVar("V")
 class SingleFlight(Generic[K, V]):
     """Whoever asks for what is being loaded already, waits for that load."""
 
-    def __init__(self, load: Callable[[K], Awaitable[V]]) -> None:
+    def __init__(self, load: Callable[[K], Coroutine[Any, Any, V]]) -> None:
         self._load = load
         self._flights: dict[K, asyncio.Task[V]] = {}
 
@@ -26,7 +27,7 @@ class SingleFlight(Generic[K, V]):
         """Join the load of a key, or start it. A caller that goes away does not end it for the others."""
         task = self._flights.get(key)
         if task is None:
-            task = asyncio.ensure_future(self._load(key))
+            task = tasks.awaited("load", self._load(key))
             self._flights[key] = task
             task.add_done_callback(lambda done: self._landed(key, done))
         return await asyncio.shield(task)
@@ -51,7 +52,7 @@ class Fresh(Generic[K, V]):
 
     def __init__(
         self,
-        load: Callable[[K], Awaitable[V]],
+        load: Callable[[K], Coroutine[Any, Any, V]],
         clock: Clock,
         *,
         fresh_for_s: float,

@@ -16,6 +16,7 @@ from farthing_cache.domain.counts import Counts
 from farthing_cache.domain.errors import lease_lost, nobody_to_follow, too_many_followers
 from farthing_cache.domain.flight import Lease, Progress, Stage, continuation
 from farthing_cache.ports import WHOLE, FlightStore, Meter
+from farthing_kit import tasks
 from farthing_kit.clock import Clock
 from farthing_kit.errors import FarthingError
 
@@ -190,7 +191,7 @@ class Flights:
         shared = self._followed.get(flight)
         if shared is None or shared.end is not None or shared.error is not None:
             shared = self._followed[flight] = _Shared(flight)
-            reader = asyncio.create_task(self._read(shared), name="flight")
+            reader = tasks.spawn("flight", self._read(shared))
             self._readers.add(reader)
             reader.add_done_callback(self._readers.discard)
         shared.followers += 1

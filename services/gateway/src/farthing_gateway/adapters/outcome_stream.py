@@ -26,6 +26,7 @@ from farthing_gateway.outcome_wire import (
     observed_to_message,
 )
 from farthing_kit import nats as kit_nats
+from farthing_kit import tasks
 from farthing_kit.errors import StoreUnavailable
 from farthing_kit.journal import Record
 from farthing_kit.record_batch import publish_batch
@@ -214,11 +215,14 @@ class JetStreamOutcomeBook:
 
 
 @asynccontextmanager
-async def open_outcomes(client: Client, telemetry: Telemetry, bounds: Bounds) -> AsyncIterator[JetStreamOutcomeBook]:
-    """The book, and the task that writes into it; at the end what is pending is written first."""
+async def open_outcomes(
+    client: Client, telemetry: Telemetry, bounds: Bounds, *, died: tasks.Died | None = None
+) -> AsyncIterator[JetStreamOutcomeBook]:
+    """The book, and the task that writes into it; at the end what is pending is written first. died: hears of the
+    task's death."""
     book = JetStreamOutcomeBook(client, telemetry, bounds)
     await book.try_to_begin()
-    publisher = asyncio.create_task(book.publish_forever(), name="outcomes publisher")
+    publisher = tasks.spawn("outcomes publisher", book.publish_forever(), died=died)
     try:
         yield book
         await book.flushed()

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Any
 
-from farthing_kit import deadline
+from farthing_kit import deadline, tasks
 from farthing_kit.errors import ContextInvalid, FarthingError, InvalidArgument, PermissionDenied
 from farthing_kit.telemetry import Log
 
@@ -26,7 +26,7 @@ class Tasks:
 
     def begin(self, name: str, work: Coroutine[Any, Any, None]) -> None:
         """Run `work`, which handles its own failures."""
-        task = asyncio.create_task(work, name=name)
+        task = tasks.spawn(name, work)
         self._running.add(task)
         task.add_done_callback(self._running.discard)
 
@@ -62,7 +62,7 @@ class Background:
             work.close()
             self._log.warning("too much work in the background; dropped", task=name, limit=self._limit)
             return
-        task = asyncio.create_task(self._run(name, work), name=name)
+        task = tasks.spawn(name, self._run(name, work))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 

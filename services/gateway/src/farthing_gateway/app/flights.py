@@ -15,7 +15,7 @@ from farthing_gateway.domain.answer import Answer
 from farthing_gateway.domain.errors import told_otherwise
 from farthing_gateway.domain.events import Decision, Delta, Event, Final
 from farthing_gateway.ports import FlightLine, Found, Lead, Observer, Piece, Whole
-from farthing_kit import deadline
+from farthing_kit import deadline, tasks
 from farthing_kit.errors import FarthingError, NotFound
 
 # A follower that hears nothing for this share of what is left of its deadline answers by itself.
@@ -86,7 +86,7 @@ class Leading:
         self._news = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         if found is not None and found.lease:
-            self._task = asyncio.create_task(self._publish_all(found), name="publish")
+            self._task = tasks.spawn("publish", self._publish_all(found))
             flights.tasks.add(self._task)
             self._task.add_done_callback(flights.tasks.discard)
 

@@ -11,6 +11,7 @@ from farthing_gateway.domain.analysis import Analysis
 from farthing_gateway.domain.events import Part
 from farthing_gateway.domain.routing import needs_analysis, wants_embedding
 from farthing_gateway.ports import Classifier, Found
+from farthing_kit import tasks
 from farthing_kit.errors import FarthingError
 
 
@@ -48,7 +49,7 @@ class Judgement:
                 task.cancel()
 
     def _begin(self, request: Request) -> asyncio.Task[Analysis | None]:
-        return asyncio.create_task(self.analyze(request), name="analyze")
+        return tasks.awaited("analyze", self.analyze(request))
 
     async def analyze(self, request: Request) -> Analysis | None:
         """Step 4: what the classifier sees; None where it is not needed, or could not be asked."""

@@ -10,6 +10,7 @@ from farthing_inference.domain.errors import ServerFailure
 from farthing_inference.domain.fleet import Fleet
 from farthing_inference.domain.pools import PoolSpec, ServerAddress
 from farthing_inference.ports import Probe
+from farthing_kit import tasks
 from farthing_kit.clock import Clock
 from farthing_kit.telemetry import Log
 
@@ -92,8 +93,8 @@ class Watch:
         suspected = self._suspected[server]
         health = self._fleet.health(server)
         doubtful = not health.up or health.failures > 0
-        sleep = asyncio.ensure_future(self._clock.sleep(self._intervals.down_s if doubtful else self._intervals.up_s))
-        alarm = asyncio.ensure_future(suspected.wait())
+        sleep = tasks.awaited("pause", self._clock.sleep(self._intervals.down_s if doubtful else self._intervals.up_s))
+        alarm = tasks.awaited("alarm", suspected.wait())
         try:
             await asyncio.wait({sleep, alarm}, return_when=asyncio.FIRST_COMPLETED)
         finally:

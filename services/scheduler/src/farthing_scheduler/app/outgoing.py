@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Final
 
+from farthing_kit import tasks
 from farthing_kit.errors import FarthingError
 from farthing_scheduler.domain.job import Chunk, Finished, Reply, Started
 from farthing_scheduler.ports import Replies
@@ -75,7 +76,7 @@ class Outgoing:
 
     def _flush_later(self) -> None:
         self._timer = None
-        self._late = asyncio.get_running_loop().create_task(self._flush())
+        self._late = tasks.spawn("reply", self._flush())
 
     def _next(self) -> int:
         self._sequence += 1

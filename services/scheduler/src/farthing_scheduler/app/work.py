@@ -12,7 +12,7 @@ from opentelemetry import trace
 from opentelemetry.trace import SpanKind
 
 from farthing.type.v1.model_pb2 import FinishReason
-from farthing_kit import deadline
+from farthing_kit import deadline, tasks
 from farthing_kit.clock import Clock
 from farthing_kit.context import use_context
 from farthing_kit.errors import Cancelled, DeadlineExceeded, DeadlineTooShort, FarthingError, InternalError
@@ -106,7 +106,7 @@ class Worker:
 
     def take(self, delivery: Delivery) -> None:
         """Begin with a job, in a task of its own."""
-        task = asyncio.get_running_loop().create_task(self._handle(delivery), name="job")
+        task = tasks.spawn("job", self._handle(delivery))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
