@@ -14,8 +14,10 @@ from redis.asyncio import Redis
 from farthing_cache.adapters.keys import KeyNames
 from farthing_cache.adapters.redis.answers import RedisAnswers
 from farthing_cache.adapters.redis.client import RedisClient, connect
+from farthing_cache.adapters.redis.hitlog import RedisLog
 from farthing_cache.domain.admission import Verdict
 from farthing_cache.domain.answer import Answer, CacheKey, Entry, Epoch, Extent, Offer, Org, Wanted
+from farthing_cache.domain.hitlog import Event, Record
 from farthing_cache.domain.refresh import EarlyRefresh
 from farthing_cache.ports import Claiming
 from farthing_kit.breaker import Breaker
@@ -300,3 +302,33 @@ async def test_clock_skew_of_a_replica_changes_no_life_and_no_age(redis_url: str
         assert entry is not None
         assert entry.age < timedelta(seconds=30)
         assert entry.time_to_live <= MINUTE
+
+
+def recorded(number: int) -> Record:
+    return Record(Event.MISS, number, number.to_bytes(8, "big"), b"place   ")
+
+
+@pytest.mark.parametrize("each", [1, 50, 3000])
+async def test_the_log_of_an_organisation_is_bounded_in_bytes_and_keeps_the_newest(
+    redis_url: str, raw: Redis, each: int
+) -> None:
+    limit, writes = 128 * 1024, 6_000 // each
+    async with make(redis_url) as store:
+        log = RedisLog(store.client, NAMES, limit_bytes=limit)
+        for start in range(0, writes * each, each):
+            await log.append(ACME, [recorded(start + number) for number in range(each)], dropped=int(start == 0))
+        records, _ = await log.read(ACME, 0)
+        last = writes * each - 1
+        assert [record.at_ms for record in records] == list(range(last - len(records) + 1, last + 1))
+        assert await raw.memory_usage(NAMES.log(ACME), samples=0) <= 1.25 * limit
+        kept = len(records) * 63
+        assert kept >= (0.4 if each == 1 else 0.7) * limit
+
+
+async def test_what_was_dropped_is_told_also_where_nothing_was_recorded(redis_url: str) -> None:
+    async with make(redis_url) as store:
+        log = RedisLog(store.client, NAMES, limit_bytes=128 * 1024)
+        await log.append(ACME, [], dropped=7)
+        await log.append(ACME, [recorded(1)] * 1000, dropped=2)
+        records, dropped = await log.read(ACME, 0)
+        assert (len(records), dropped) == (1000, 9)

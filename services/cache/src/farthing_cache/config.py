@@ -78,4 +78,8 @@ class CacheSettings(ServiceSettings):
     evidence_pace_ms: int = setting(2000, doc="how often evidence is shared between replicas", min=10)
     text_limit_chars: int = setting(8192, doc="longest text whose meaning is looked up; longer is exact only", min=1)
     log_pace_ms: int = setting(1000, doc="how often recorded look-ups are written", min=10)
-    log_entries: int = setting(20_000, doc="writes of recorded look-ups that are kept for each organisation", min=1)
+    log_bytes: int = setting(
+        4 * 1024 * 1024,
+        doc="recorded look-ups that are kept for each organisation, in bytes; the oldest go",
+        min=64 * 1024,
+    )

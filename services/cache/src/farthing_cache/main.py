@@ -82,7 +82,7 @@ async def build(process: Process[CacheSettings]) -> None:
 async def _stores(process: Process[CacheSettings]) -> _Stores:
     settings = process.settings
     client, names = await process.enter(_redis(process)), KeyNames(settings.mesh_secret.reveal())
-    log = RedisLog(client, names, limit_entries=settings.log_entries)
+    log = RedisLog(client, names, limit_bytes=settings.log_bytes)
     recorder = Recorder(log, names, process.clock, pace_s=settings.log_pace_ms / 1000)
     process.on_close(recorder.write)
     process.start("recorder", recorder.keep_writing())
@@ -217,7 +217,7 @@ def _flights(process: Process[CacheSettings], stores: _Stores, answers: AnswerCa
 
 
 def _log(process: Process[CacheSettings], stores: _Stores) -> RedisLog:
-    return RedisLog(stores.client, stores.names, limit_entries=process.settings.log_entries)
+    return RedisLog(stores.client, stores.names, limit_bytes=process.settings.log_bytes)
 
 
 def main() -> int:

@@ -347,3 +347,28 @@ local now = redis.call('HINCRBY', KEYS[1], 'n', 1)
 redis.call('PEXPIRE', KEYS[1], ARGV[3])
 return now
 """
+
+# KEYS: log. ARGV: records, how many were dropped, most bytes, life ms. Each entry says how many bytes were ever added up
+# to it, so that what is kept is a difference. The oldest go.
+APPEND: Final = """
+local function added(entry)
+  for i = 1, #entry[2], 2 do if entry[2][i] == 'c' then return tonumber(entry[2][i + 1]) end end
+  return 0
+end
+local last = redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1)
+-- What an entry takes beside its records: measured, and rounded up.
+local total = (last[1] and added(last[1]) or 0) + #ARGV[1] + 64
+redis.call('XADD', KEYS[1], '*', 'r', ARGV[1], 'd', ARGV[2], 'c', string.format('%.0f', total))
+redis.call('PEXPIRE', KEYS[1], ARGV[4])
+while true do
+  local kept, old = false, {}
+  for _, entry in ipairs(redis.call('XRANGE', KEYS[1], '-', '+', 'COUNT', 100)) do
+    -- An entry stays if all after it leave it room.
+    kept = total - added(entry) + 64 <= tonumber(ARGV[3])
+    if kept then break end
+    old[#old + 1] = entry[1]
+  end
+  if #old > 0 then redis.call('XDEL', KEYS[1], unpack(old)) end
+  if kept or #old == 0 then return #old end
+end
+"""
