@@ -21,7 +21,7 @@ from farthing_kit.client import channel
 from farthing_kit.context import ContextSigner
 from farthing_kit.local.nats import Nats
 from farthing_kit.local.process import ChildProcess, Spec, free_port, tcp_says
-from farthing_kit.local.redis import Redis
+from farthing_kit.local.redis import CACHE, Redis
 from farthing_kit.testing.server import tenant_context
 from farthing_kit.testing.settings import TEST_SECRET
 from tests.support.evidence import plant
@@ -59,7 +59,7 @@ async def running(replicas: int = 1, **settings: str) -> AsyncIterator[Running]:
     """Start everything, stop everything."""
     async with AsyncExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="farthing-bench-")))
-        redis = await Redis(folder / "redis", log=folder / "redis.log", durable=False).start()
+        redis = await Redis(folder / "redis", log=folder / "redis.log", durable=False, config=CACHE).start()
         stack.push_async_callback(redis.stop)
         nats = await Nats(folder / "nats", log=folder / "nats.log").start()
         stack.push_async_callback(nats.stop)

@@ -14,7 +14,7 @@ from farthing_cli.check import SERVICES, settings_class
 from farthing_kit import config
 from tests.compose.files import FOLDER, ROOT, compose, dockerfile, env_file, image_environment
 
-STORES: Final = ("redis", "nats", "postgres", "triton")
+STORES: Final = ("redis", "redis-cache", "nats", "postgres", "triton")
 ONE_SHOT: Final = "volumes"
 # Their images hold no program that could ask.
 READ_BY_TRITON: Final = {"FARTHING_TRITON_MODELS", "FARTHING_OTLP_HTTP"}
@@ -173,10 +173,16 @@ def test_only_those_with_a_published_port_are_in_a_network_that_leads_outside() 
 
 def test_stores_and_triton_are_reached_by_those_who_need_them_only() -> None:
     members = {network: {name for name in PARTS if network in networks(name)} for network in OBSERVED["networks"]}
-    assert members["stores"] == {"redis", "accounting", "cache"}
+    assert members["stores"] == {"redis", "accounting"}
+    assert members["answers"] == {"redis-cache", "cache"}
     assert members["ledger"] == {"postgres", "accounting"}
     assert members["models"] == {"triton", "inference", "collector"}
-    assert [networks(name) for name in ("redis", "postgres", "triton")] == [{"stores"}, {"ledger"}, {"models"}]
+    assert [networks(name) for name in ("redis", "redis-cache", "postgres", "triton")] == [
+        {"stores"},
+        {"answers"},
+        {"ledger"},
+        {"models"},
+    ]
 
 
 def addresses() -> Iterator[tuple[str, str, str]]:
@@ -270,7 +276,7 @@ def test_state_lies_in_volumes_that_are_declared() -> None:
         if not volume.startswith(".")
     }
     assert used == set(OBSERVED["volumes"])
-    assert {"redis:/data", "nats:/data", "postgres:/var/lib/postgresql"} <= {
+    assert {"redis:/data", "redis-cache:/data", "nats:/data", "postgres:/var/lib/postgresql"} <= {
         volume for name in STORES for volume in part(name).get("volumes", ())
     }
 

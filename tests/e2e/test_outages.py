@@ -15,7 +15,7 @@ from farthing_cli.generation import Gateway
 from farthing_kit.client import channel
 from farthing_kit.errors import FarthingError
 from tests.support.load import Load
-from tests.support.mesh import BOOKED_WITHIN_S, MeshUnderTest, prompt
+from tests.support.mesh import BOOKED_WITHIN_S, REDIS_OF, MeshUnderTest, prompt
 from tests.support.outages import OUTAGES, WITH_REDIS, Outage
 
 AWAY_REQUESTS = 6
@@ -79,11 +79,13 @@ async def test_the_cache_down_is_a_miss_and_declared(frail: MeshUnderTest) -> No
 async def test_redis_down_follows_the_declared_mode_of_each_tenant(frail: MeshUnderTest) -> None:
     for org in ("lantern", "abacus", "foundry"):  # keys are known to the gateway, as in any outage of a busy mesh
         await (await frail.gateway(org)).ask(prompt("before the outage", no_cache=True))
-    await frail.kill("redis")
+    for redis in REDIS_OF.values():
+        await frail.kill(redis)
     grace = await (await frail.gateway("lantern")).ask(prompt("redis is down for lantern"))
     allowed = await (await frail.gateway("foundry")).ask(prompt("redis is down for foundry"))
     denied = await refusal(frail, prompt("redis is down for abacus"), "abacus")
-    await frail.start("redis")
+    for redis in REDIS_OF.values():
+        await frail.start(redis)
     assert {pb.Degradation.PART_CACHE, pb.Degradation.PART_ACCOUNTING} <= degraded_parts(grace.decision)
     assert pb.Degradation.PART_ACCOUNTING in degraded_parts(allowed.decision)
     assert denied.reason == ErrorReason.ERROR_REASON_ACCOUNTING_UNAVAILABLE
@@ -94,27 +96,39 @@ async def test_redis_down_follows_the_declared_mode_of_each_tenant(frail: MeshUn
 @pytest.mark.parametrize("way", ["killed", "paused"])
 async def test_redis_away_fails_no_request_and_hits_come_back(frail: MeshUnderTest, way: str) -> None:
     """For a tenant whose policy lets it go on without accounting."""
-    gateway = await frail.gateway("foundry")
+    gateway, outage = await frail.gateway("foundry"), Outage(way)
     known = prompt(f"kept before redis was {way}")
     # Read, and kept nowhere: what is seen is the cache service, not the memory of the gateway.
     known.cache_control.max_age.FromSeconds(3600)
     await gateway.ask(known)
-    if way == "killed":
-        await frail.kill("redis")
-    else:
-        frail.pause("redis")
+    await outage.begin(frail)
     texts = [f"{way} {number}" for number in range(AWAY_REQUESTS)]
     answers = [await gateway.ask(prompt(text)) for text in texts]
-    if way == "killed":
-        await frail.start("redis")
-    else:
-        frail.go_on("redis")
+    await outage.end(frail)
     assert [answer.text for answer in answers] == texts
     assert all(pb.Degradation.PART_CACHE in degraded_parts(answer.decision) for answer in answers)
     await frail.until_answers(prompt(f"redis was {way}", no_cache=True), "foundry")
     async with asyncio.timeout(HITS_BACK_WITHIN_S):
         while not await hits_again(frail, f"again after {way}"):
             await asyncio.sleep(POLL_S)
+
+
+@pytest.mark.parametrize("way", ["killed", "paused"])
+async def test_the_redis_of_the_cache_is_no_matter_of_money(frail: MeshUnderTest, way: str) -> None:
+    """Also for a tenant that nothing is lent to: what kills or hangs the one has nothing to do with the other."""
+    gateway = await frail.gateway("abacus")
+    if way == "killed":
+        await frail.kill(REDIS_OF["cache"])
+    else:
+        frail.pause(REDIS_OF["cache"])
+    answer = await gateway.ask(prompt(f"the cache's redis was {way}"))
+    if way == "killed":
+        await frail.start(REDIS_OF["cache"])
+    else:
+        frail.go_on(REDIS_OF["cache"])
+    assert degraded_parts(answer.decision) == {pb.Degradation.PART_CACHE}
+    assert answer.decision.reservation_id
+    await frail.until_answers(prompt(f"after it was {way}", no_cache=True), "abacus")
 
 
 async def hits_again(mesh: MeshUnderTest, text: str) -> bool:

@@ -53,4 +53,4 @@ async def plant(redis_url: str, names: KeyNames, org: str, tasks: Iterable[int],
 async def trust(mesh: MeshUnderTest, org: str) -> None:
     """The same on a running mesh, for every kind of work."""
     names = KeyNames(read_secret(mesh.folder.mesh_secret_file))
-    await plant(f"redis://{mesh.address['redis']}/0", names, org, TASKS, DELTA)
+    await plant(f"redis://{mesh.address['redis-cache']}/0", names, org, TASKS, DELTA)

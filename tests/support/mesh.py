@@ -36,12 +36,14 @@ from farthing_kit.testing.server import operator_context
 BOOKED_WITHIN_S = 30.0
 POOLS = Path(__file__).with_name("pools.toml")
 POLL_S = 0.05
+# Which Redis is whose.
+REDIS_OF = {"accounting": "redis", "cache": "redis-cache"}
 
 
 class MeshUnderTest:
     """Every service and server of the mesh as a child process of this one. What is stopped stays down until started.
 
-    The services named in `far_from_redis` reach it through a proxy each, which can part them: `to_redis`.
+    The services named in `far_from_redis` reach theirs through a proxy each, which can part them: `to_redis`.
     """
 
     def __init__(
@@ -58,8 +60,8 @@ class MeshUnderTest:
         self._local = LocalMesh(UpOptions(state, free, models, pools_file=pools), self.folder)
         self._parts: dict[str, Part] = {part.name: part for part in self._local.parts()}
         self._children: dict[str, Child] = {}
-        redis_port = int(self.address["redis"].rpartition(":")[2])
-        self.to_redis = {name: FaultProxy(redis_port) for name in far_from_redis}
+        ports = {name: int(self.address[REDIS_OF[name]].rpartition(":")[2]) for name in far_from_redis}
+        self.to_redis = {name: FaultProxy(port) for name, port in ports.items()}
         self._stack = AsyncExitStack()
 
     @property
@@ -174,7 +176,9 @@ class MeshUnderTest:
             return False
 
     def _through(self, name: str, proxy: FaultProxy) -> Part:
-        start = self._local.start_service(name, settings={"FARTHING_REDIS_URL": f"redis://{proxy.address}/0"})
+        start = self._local.start_service(
+            name, settings={f"FARTHING_{name.upper()}_REDIS_URL": f"redis://{proxy.address}/0"}
+        )
         return replace(self._parts[name], start=start)
 
     async def _start_all(self) -> None:

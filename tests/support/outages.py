@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 
 from farthing_kit.testing.proxy import Direction
-from tests.support.mesh import MeshUnderTest
+from tests.support.mesh import REDIS_OF, MeshUnderTest
 
-# The services that keep something there.
-WITH_REDIS = ("cache", "accounting")
+# The services that keep something there, each in its own.
+WITH_REDIS = tuple(REDIS_OF)
 
 
 @dataclass(frozen=True)
@@ -21,19 +21,21 @@ class Outage:
 
     async def begin(self, mesh: MeshUnderTest) -> None:
         """Redis is away from now on."""
-        if self.way == "killed":
-            await mesh.kill("redis")
-        if self.way == "paused":
-            mesh.pause("redis")
+        for redis in REDIS_OF.values():
+            if self.way == "killed":
+                await mesh.kill(redis)
+            if self.way == "paused":
+                mesh.pause(redis)
         for name in self.parted:
             mesh.to_redis[name].partition(*self.lost)
 
     async def end(self, mesh: MeshUnderTest) -> None:
         """Redis is there again."""
-        if self.way == "killed":
-            await mesh.start("redis")
-        if self.way == "paused":
-            mesh.go_on("redis")
+        for redis in REDIS_OF.values():
+            if self.way == "killed":
+                await mesh.start(redis)
+            if self.way == "paused":
+                mesh.go_on(redis)
         for name in self.parted:
             mesh.to_redis[name].heal()
 

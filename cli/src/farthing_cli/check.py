@@ -5,6 +5,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
+from urllib.parse import urlsplit
 
 from farthing_cli.errors import CliError
 from farthing_kit import config
@@ -52,7 +53,22 @@ def findings(env: Mapping[str, str]) -> list[str]:
     for service, cls in classes.items():
         found += [problem for problem in config.problems(cls, service, env) if problem.kind != "missing"]
         found += config.unsafe(cls, service, env)
-    return sorted({f"{problem.kind}: {problem}" for problem in found})
+    return sorted({f"{problem.kind}: {problem}" for problem in found} | _one_redis(env))
+
+
+def _one_redis(env: Mapping[str, str]) -> set[str]:
+    """Whether accounting and the cache are sent to one Redis: its databases share one memory."""
+    common = env.get("FARTHING_REDIS_URL", "")
+    servers = {
+        urlsplit(env.get(f"FARTHING_{service}_REDIS_URL", common))._replace(path="", query="").geturl()
+        for service in ("ACCOUNTING", "CACHE")
+    }
+    if len(servers) > 1 or servers == {""}:
+        return set()
+    return {
+        "unsafe: FARTHING_CACHE_REDIS_URL names accounting's Redis: answers could fill it, and then nobody with a "
+        "budget is served; give the cache a server of its own"
+    }
 
 
 def settings_class(service: str) -> type[ServiceSettings]:

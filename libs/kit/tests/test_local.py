@@ -24,7 +24,7 @@ from farthing_kit.local.collector import Collector
 from farthing_kit.local.otlp_receiver import from_json, to_json
 from farthing_kit.local.postgres import Postgres
 from farthing_kit.local.process import ChildProcess, LocalError, Spec, free_port, port_taken, tcp_open
-from farthing_kit.local.redis import Redis
+from farthing_kit.local.redis import ACCOUNTING, CACHE, Redis
 from farthing_kit.telemetry import Attr, SpanName
 from farthing_kit.testing.waiting import until
 
@@ -229,8 +229,11 @@ def test_otlp_json_and_protobuf_say_the_same() -> None:
 
 def test_the_servers_configuration_states_its_limits() -> None:
     folder = wheels.config_dir()
-    redis, nats = (folder / "redis" / "redis.conf").read_text(), (folder / "nats" / "nats.conf").read_text()
-    assert "maxmemory-policy noeviction" in redis
+    money, answers = [(folder / "redis" / name).read_text().splitlines() for name in (ACCOUNTING, CACHE)]
+    nats = (folder / "nats" / "nats.conf").read_text()
+    assert "maxmemory-policy noeviction" in money
+    assert "maxmemory-policy volatile-lru" in answers
+    assert all(any(line.startswith("maxmemory ") for line in each) for each in (money, answers))
     assert "sync_interval: always" in nats
     base = yaml.safe_load((folder / "otel-collector" / "config.yaml").read_text())
     pipeline = base["service"]["pipelines"]["traces"]

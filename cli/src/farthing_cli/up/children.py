@@ -16,6 +16,7 @@ from farthing_cli import heads
 from farthing_cli.state import StateFolder, write_private
 from farthing_cli.up.options import LOOPBACK, SERVERS, SERVICES, UpOptions, choose_port
 from farthing_cli.up.supervisor import Child, Part, Start
+from farthing_kit.local import redis
 from farthing_kit.local.collector import Collector
 from farthing_kit.local.nats import Nats
 from farthing_kit.local.postgres import Postgres
@@ -32,7 +33,7 @@ POLL_S = 0.1
 # brokers that they refuse to start without, and the models that inference reads at its start.
 NEEDS: Mapping[str, tuple[str, ...]] = {
     "accounting": ("redis", "nats", "postgres"),
-    "cache": ("redis", "nats"),
+    "cache": ("redis-cache", "nats"),
     "classifier": (),
     "inference": ("triton",),
     "scheduler": ("nats", "inference"),
@@ -83,13 +84,15 @@ class LocalMesh:
             folder.path / "postgres", log=folder.log_file("postgres"), port=self._ports["postgres"]
         )
         self._nats = Nats(folder.path / "nats", log=folder.log_file("nats"), port=self._ports["nats"])
-        self._redis = Redis(folder.path / "redis", log=folder.log_file("redis"), port=self._ports["redis"])
+        self._redis = self._make_redis("redis", redis.ACCOUNTING)
+        self._cache_redis = self._make_redis("redis-cache", redis.CACHE)
         self._triton = self._make_triton(options)
 
     def parts(self) -> list[Part]:
         """The servers, then the services."""
         servers: dict[str, Server] = {
             "redis": self._redis,
+            "redis-cache": self._cache_redis,
             "nats": self._nats,
             "postgres": self._postgres,
             "collector": self._collector,
@@ -140,7 +143,8 @@ class LocalMesh:
             "FARTHING_MESH_SECRET_FILE": str(self._folder.secret("mesh")),
             "FARTHING_KEY_PEPPER_FILE": str(self._folder.secret("key-pepper")),
             "FARTHING_POSTGRES_DSN_FILE": str(self._dsn_file),
-            "FARTHING_REDIS_URL": self._redis.url,
+            "FARTHING_ACCOUNTING_REDIS_URL": self._redis.url,
+            "FARTHING_CACHE_REDIS_URL": self._cache_redis.url,
             "FARTHING_NATS_URL": self._nats.url,
             "FARTHING_NATS_MONITOR_URL": self._nats.monitor_url,
             "FARTHING_OTLP_ENDPOINT": self._collector.endpoint,
@@ -162,6 +166,9 @@ class LocalMesh:
             click.echo(f"farthing: {file} belongs to the heads {mine}, not to {loaded}: it is not used", err=True)
             return {}
         return {"FARTHING_CLASSIFIER_CALIBRATION_FILE": str(file)}
+
+    def _make_redis(self, part: str, config: str) -> Redis:
+        return Redis(self._folder.path / part, log=self._folder.log_file(part), port=self._ports[part], config=config)
 
     def _make_collector(self, options: UpOptions) -> Collector:
         folder, log = self._folder.traces_file.parent, self._folder.log_file("collector")

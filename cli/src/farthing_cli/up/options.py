@@ -7,7 +7,7 @@ from pathlib import Path
 from farthing_cli.errors import CliError
 from farthing_kit.local.process import free_port, port_taken
 
-SERVERS = ("redis", "nats", "postgres", "collector", "triton")
+SERVERS = ("redis", "redis-cache", "nats", "postgres", "collector", "triton")
 SERVICES = ("accounting", "cache", "classifier", "inference", "scheduler", "gateway")
 DEFAULT_PORTS = {"gateway": 50051}
 LOOPBACK = "127.0.0.1"

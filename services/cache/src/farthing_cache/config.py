@@ -16,7 +16,9 @@ class CacheSettings(ServiceSettings):
     """Read from FARTHING_CACHE_<FIELD>, else FARTHING_<FIELD>."""
 
     bind: str = setting("127.0.0.1:8083", doc="address that the gRPC server listens on; port 0 takes a free one")
-    redis_url: str = setting("redis://127.0.0.1:6379/0", doc="where answers are kept: redis://, rediss:// or unix://")
+    redis_url: str = setting(
+        "redis://127.0.0.1:6380/0", doc="where answers are kept, apart from accounting: redis://, rediss:// or unix://"
+    )
     redis_password: Secret | None = setting(None, doc="names the file with the password of Redis, if it has one")
     nats_url: str = setting("nats://127.0.0.1:4222", doc="where gateways are told what to forget")
     redis_timeout_ms: int = setting(
@@ -24,8 +26,8 @@ class CacheSettings(ServiceSettings):
     )
     redis_connections: int = setting(64, doc="connections to Redis at once", min=1)
     memory_share: float = setting(
-        0.6,
-        doc="share of Redis's memory above which nothing new is kept; accounting needs room",
+        0.8,
+        doc="share of Redis's memory above which a new answer is kept only in the place of ones that are worth less",
         min=0.0,
         max=1.0,
     )

@@ -24,8 +24,8 @@ class RedisClient:
     """Redis 7 or newer. `ask` runs one step within `timeout_s`; all failures are StoreUnavailable, within milliseconds
     while Redis is known to be away.
 
-    Redis evicts nothing, and accounting keeps its reservations there: so the cache leaves it room. `full` says that it
-    holds more than `memory_share` of its memory.
+    What goes when room is needed is chosen here, by its worth, before Redis chooses by age. `full` says that it holds
+    more than `memory_share` of its memory.
     """
 
     def __init__(

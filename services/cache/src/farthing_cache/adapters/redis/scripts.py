@@ -348,8 +348,8 @@ redis.call('PEXPIRE', KEYS[1], ARGV[3])
 return now
 """
 
-# KEYS: log. ARGV: records, how many were dropped, most bytes, life ms. Each entry says how many bytes were ever added up
-# to it, so that what is kept is a difference. The oldest go.
+# KEYS: log. ARGV: records, how many were dropped, most bytes, life ms. Each entry says how many bytes were ever added
+# up to it, so that what is kept is a difference. The oldest go.
 APPEND: Final = """
 local function added(entry)
   for i = 1, #entry[2], 2 do if entry[2][i] == 'c' then return tonumber(entry[2][i + 1]) end end
