@@ -317,7 +317,7 @@ async def test_the_log_of_an_organisation_is_bounded_in_bytes_and_keeps_the_newe
     redis_url: str, raw: Redis, each: int
 ) -> None:
     limit, writes = 128 * 1024, 1_500 if each == 1 else 6_000 // each
-    async with make(redis_url) as store:
+    async with make(redis_url, timeout_s=5.0) as store:
         log = RedisLog(store.client, NAMES, limit_bytes=limit)
         for start in range(0, writes * each, each):
             await log.append(ACME, [recorded(start + number) for number in range(each)], dropped=int(start == 0))
@@ -330,7 +330,7 @@ async def test_the_log_of_an_organisation_is_bounded_in_bytes_and_keeps_the_newe
 
 
 async def test_what_was_dropped_is_told_also_where_nothing_was_recorded(redis_url: str) -> None:
-    async with make(redis_url) as store:
+    async with make(redis_url, timeout_s=5.0) as store:
         log = RedisLog(store.client, NAMES, limit_bytes=128 * 1024)
         await log.append(ACME, [], dropped=7)
         await log.append(ACME, [recorded(1)] * 1000, dropped=2)
@@ -341,7 +341,7 @@ async def test_what_was_dropped_is_told_also_where_nothing_was_recorded(redis_ur
 async def test_a_redis_that_is_full_of_answers_forgets_all_the_same(tmp_path: Path) -> None:
     server = await RedisServer(tmp_path / "redis", log=tmp_path / "redis.log", durable=False, config=CACHE).start()
     try:
-        async with make(server.url) as store, Redis.from_url(server.url) as raw:
+        async with make(server.url, timeout_s=5.0) as store, Redis.from_url(server.url) as raw:
             memory = await raw.info("memory")
             await raw.config_set("maxmemory", memory["used_memory"] + 4 * 1024 * 1024)
             epoch, _ = await store.find(ACME, KEY)
