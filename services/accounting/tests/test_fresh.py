@@ -7,6 +7,7 @@ import asyncio
 import pytest
 
 from farthing_accounting.app.fresh import Fresh, SingleFlight
+from farthing_kit import deadline
 from farthing_kit.errors import StoreUnavailable
 from farthing_kit.testing.clock import VirtualClock
 
@@ -59,6 +60,33 @@ async def test_while_the_store_is_away_an_older_value_will_do(
         await fresh.get("a")
     with pytest.raises(StoreUnavailable):
         await fresh.get("b")
+
+
+async def test_while_the_store_hangs_what_is_known_is_served_and_comes_anew_behind_it(
+    fresh: Fresh[str, str], store: Store, clock: VirtualClock
+) -> None:
+    await fresh.get("a")
+    store.gate.clear()
+    await clock.advance(59)
+    assert await asyncio.gather(*(fresh.get("a") for _ in range(5))) == ["a1"] * 5
+    assert store.asked == 2
+    store.gate.set()
+    await asyncio.sleep(0)
+    assert await fresh.get("a") == "a2"
+    assert store.asked == 2
+
+
+async def test_a_load_has_a_time_of_its_own_not_that_of_who_came_first(store: Store) -> None:
+    seen: list[float | None] = []
+
+    async def load(key: str) -> str:
+        seen.append(deadline.remaining_s())
+        return await store.load(key)
+
+    flights = SingleFlight(load, limit_s=5)
+    deadline.set_remaining(0.001)
+    await flights.get("a")
+    assert seen[0] is not None and seen[0] > 1  # noqa: PT018
 
 
 async def test_what_many_need_is_loaded_once(fresh: Fresh[str, str], store: Store) -> None:

@@ -11,6 +11,7 @@ from farthing_accounting.adapters.postgres.database import Database, Limits
 from farthing_accounting.adapters.postgres.migrate import Migration, MigrationError, migrate, migrations
 from farthing_kit.errors import StoreUnavailable
 from farthing_kit.local.process import free_port
+from farthing_kit.testing.waiting import until
 
 
 async def test_replicas_that_start_together_migrate_once(postgres_dsn: str) -> None:
@@ -18,6 +19,33 @@ async def test_replicas_that_start_together_migrate_once(postgres_dsn: str) -> N
         done = await asyncio.gather(migrate(one), migrate(other))
         assert sorted(done, key=len) == [[], [file.name for file in migrations()]]
         assert await migrate(one) == []
+
+
+async def test_the_second_replica_waits_for_as_long_as_the_first_migrates(postgres_dsn: str) -> None:
+    """Much longer than any other lock is waited for, and than any other statement may take."""
+    impatient = Limits(lock_s=0.05, statement_s=0.05, transaction_s=0.1)
+    slow = Migration(9_000, "9000_slow.sql", "SELECT pg_sleep(0.5)")
+    files = [*migrations(), slow]
+    async with Database(postgres_dsn, limits=impatient) as one, Database(postgres_dsn, limits=impatient) as other:
+        done = await asyncio.gather(migrate(one, files), migrate(other, files))
+        assert sorted(done, key=len) == [[], [file.name for file in files]]
+
+
+async def test_when_the_first_dies_the_second_migrates(postgres_dsn: str) -> None:
+    endless = Migration(9_000, "9000_endless.sql", "SELECT pg_sleep(600)")
+    async with Database(postgres_dsn) as one, Database(postgres_dsn) as other:
+        first = asyncio.ensure_future(migrate(one, [*migrations(), endless]))
+        await until(lambda: locked(other))
+        second = asyncio.ensure_future(migrate(other))
+        first.cancel()
+        assert await second == [file.name for file in migrations()]
+        await asyncio.wait({first})
+
+
+async def locked(database: Database) -> bool:
+    async with database.transaction() as connection:
+        cursor = await connection.execute("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND granted")
+        return await cursor.fetchone() == (1,)
 
 
 async def test_a_file_that_was_changed_is_refused(database: Database) -> None:

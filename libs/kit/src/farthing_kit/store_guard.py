@@ -47,20 +47,24 @@ class StoreGuard:
         return self._breaker.open
 
     @asynccontextmanager
-    async def step(self, *, always: bool = False) -> AsyncIterator[None]:
+    async def step(
+        self, *, always: bool = False, timeout_s: float | None = None, counts: bool = True
+    ) -> AsyncIterator[None]:
         """Every failure of what runs inside is StoreUnavailable, named by `cause`; while the breaker is open nothing
-        runs, unless `always`. The text of a failure stays here: it quotes keys and addresses."""
+        runs, unless `always`. With `timeout_s`, this step has another limit; without `counts`, that it found nobody
+        says nothing about the store. The text of a failure stays here: it quotes keys and addresses."""
         wait_s = 0.0 if always else self._breaker.wait_s(self._clock.monotonic())
         if wait_s > 0:
             raise self._unavailable(_OPEN, wait_s)
         try:
-            async with asyncio.timeout(self._timeout_s):
+            async with asyncio.timeout(self._timeout_s if timeout_s is None else timeout_s):
                 yield
         except self._said_no as error:
             self._breaker.succeeded()
             raise self._unavailable(type(error).__name__, self._breaker.pause_s) from None
         except self._away as error:
-            self._breaker.failed(self._clock.monotonic())
+            if counts:
+                self._breaker.failed(self._clock.monotonic())
             # It may have been done, or may be yet, when the store goes on.
             raise self._unavailable(type(error).__name__, self._breaker.pause_s, outcome="unknown") from None
         self._breaker.succeeded()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import secrets
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -103,7 +104,8 @@ async def build(process: Build) -> None:
 
 async def _open(process: Build) -> Stores:
     settings = process.settings
-    database = await process.enter(Database(settings.postgres_dsn.reveal().decode(), limits=_limits(settings)))
+    dsn, breaker = settings.postgres_dsn.reveal().decode(), _breaker(settings)
+    database = await process.enter(Database(dsn, limits=_limits(settings), breaker=breaker, clock=process.clock))
     redis = await process.enter(_redis(settings))
     wait_s = settings.start_wait_ms / 1000
     nats = await process.enter(
@@ -207,26 +209,31 @@ def _start(process: Build, stores: Stores) -> None:
     process.start("fold usage", folding.run())
     process.start("settle late", folding.settle_late())
     process.start("look after the usage stream", stores.usage.keep_house())
-    process.start("watch the stores", _watch(process, stores))
-    process.start("try redis again", _try_redis_again(process, stores))
+    process.start("watch redis", _watch(process, "redis", lambda: answers(stores.redis, stores.guard)))
+    lasts_s = process.settings.limits_stale_ms / 1000
+    process.start("watch postgresql", _watch(process, "postgresql", stores.database.ping, lasts_s))
+    process.start("watch nats", _watch(process, "nats", lambda: _connected(stores.nats)))
     process.on_drain(folding.stop)
 
 
-async def _watch(process: Build, stores: Stores) -> None:
-    """Say what answers. None is required for serving: each call that needs one that is away says so, others go on."""
+async def _watch(process: Build, store: str, ask: Callable[[], Awaitable[bool]], lasts_s: float = math.inf) -> None:
+    """Say whether a store answers; each is watched apart, so that none that hangs keeps back word of the others. One
+    that does not is asked again soon: that it is back is not left for a caller to find out, who would wait, or be
+    refused. None is required for serving, since each call that needs one that is away says so and others go on; but
+    after `lasts_s` without it, what is in memory will not do."""
+    settings, clock = process.settings, process.clock
+    seen_at = clock.monotonic()
     while True:
-        await process.report("redis", await answers(stores.redis, stores.guard), required=False)
-        await process.report("postgresql", await stores.database.ping(), required=False)
-        await process.report("nats", stores.nats.is_connected, required=False)
-        await process.clock.sleep(process.settings.watch_interval_ms / 1000)
+        up = await ask()
+        now = clock.monotonic()
+        seen_at = now if up else seen_at
+        required = up or now - seen_at >= lasts_s
+        await process.report(store, up, required=required)
+        await clock.sleep((settings.watch_interval_ms if up else settings.breaker_pause_ms) / 1000)
 
 
-async def _try_redis_again(process: Build, stores: Stores) -> None:
-    """While it is left alone: that it is back is not left for a caller to find out, who would wait, or be refused."""
-    while True:
-        await process.clock.sleep(process.settings.breaker_pause_ms / 1000)
-        if stores.guard.open:
-            await answers(stores.redis, stores.guard)
+async def _connected(nats: Client) -> bool:
+    return nats.is_connected
 
 
 def _kept(process: Build, stores: Stores) -> Kept:
@@ -269,8 +276,11 @@ def _redis(settings: AccountingSettings) -> Redis:
 
 def _guard(process: Build) -> StoreGuard:
     settings = process.settings
-    breaker = Breaker(settings.breaker_failures, settings.breaker_pause_ms / 1000)
-    return guarded(breaker, process.clock, timeout_s=settings.redis_timeout_ms / 1000)
+    return guarded(_breaker(settings), process.clock, timeout_s=settings.redis_timeout_ms / 1000)
+
+
+def _breaker(settings: AccountingSettings) -> Breaker:
+    return Breaker(settings.breaker_failures, settings.breaker_pause_ms / 1000)
 
 
 def _limits(settings: AccountingSettings) -> Limits:

@@ -1,95 +1,118 @@
-"""A bounded pool of PostgreSQL connections in which nothing waits for ever."""
+"""PostgreSQL: transactions in which nothing waits for ever, and no wait while the server is known to be away."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from typing import Any, Final, Self
 
 import psycopg
-import psycopg_pool
-from psycopg import AsyncConnection
-from psycopg.rows import TupleRow
+from psycopg import errors
 
+from farthing_accounting.adapters.postgres.connections import Connection, Connections, Limits, cut_at
+from farthing_kit import deadline
+from farthing_kit.breaker import Breaker
+from farthing_kit.clock import Clock, SystemClock
 from farthing_kit.errors import StoreUnavailable
+from farthing_kit.store_guard import StoreGuard
+
+__all__ = ["SCHEMA", "Connection", "Database", "Limits"]
 
 SCHEMA: Final = "accounting"
-Connection = AsyncConnection[TupleRow]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
-    """What the pool and its connections may take, in seconds."""
-
-    connections: int = 8
-    waiting: int = 128
-    connect_s: float = 3.0
-    acquire_s: float = 2.0
-    statement_s: float = 5.0
-    lock_s: float = 3.0
-    transaction_s: float = 10.0
+# So much before its caller gives up, a call of ours does, so that the caller hears why.
+REPLY_S: Final = 0.05
+# The connection is cut first; this ends what hangs elsewhere.
+_BACKSTOP_S: Final = 1.0
+# A server that says so is there.
+_SAID_NO: Final = (
+    errors.QueryCanceled,
+    errors.LockNotAvailable,
+    errors.DeadlockDetected,
+    errors.SerializationFailure,
+    errors.DiskFull,
+    errors.OutOfMemory,
+    errors.ReadOnlySqlTransaction,
+)
 
 
 class Database:
     """PostgreSQL. Opens without waiting for the server: what needs it fails with StoreUnavailable until it is there."""
 
-    def __init__(self, url: str, *, password: str | None = None, limits: Limits | None = None) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        password: str | None = None,
+        limits: Limits | None = None,
+        breaker: Breaker | None = None,
+        clock: Clock | None = None,
+    ) -> None:
         self.limits = limits or Limits()
-        self._pool = psycopg_pool.AsyncConnectionPool(
-            url,
-            kwargs=_options(self.limits, password),
-            min_size=1,
-            max_size=self.limits.connections,
-            max_waiting=self.limits.waiting,
-            timeout=self.limits.acquire_s,
-            check=psycopg_pool.AsyncConnectionPool.check_connection,
-            reconnect_timeout=self.limits.connect_s,
-            open=False,
-            name="accounting",
+        self._connections = Connections(url, _options(self.limits, password), self.limits)
+        self._probe: Connection | None = None
+        self._guard = StoreGuard(
+            "postgresql",
+            "the database of accounting cannot be reached; try again shortly",
+            breaker=breaker or Breaker(threshold=3, pause_s=0.5),
+            clock=clock or SystemClock(),
+            timeout_s=self.limits.transaction_s,
+            said_no=_SAID_NO,
+            away=(psycopg.OperationalError, psycopg.InterfaceError),
         )
 
+    @property
+    def left_alone(self) -> bool:
+        """Whether it is known to be away."""
+        return self._guard.open
+
     async def __aenter__(self) -> Self:
-        await self._pool.open()
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
-        await self._pool.close(timeout=self.limits.acquire_s)
+        await self._drop_probe()
+        await self._connections.drop_idle()
 
     @asynccontextmanager
     async def transaction(self, timeout_s: float | None = None) -> AsyncIterator[Connection]:
         """A connection inside a transaction that commits at the end of the block, and rolls back if it raises.
 
-        With `timeout_s`, single statements may take that long too."""
-        limit_s = timeout_s or self.limits.transaction_s
-        try:
-            async with asyncio.timeout(limit_s), self._pool.connection() as connection, connection.transaction():
-                if timeout_s is not None:
-                    await connection.execute(f"SET LOCAL statement_timeout = {int(timeout_s * 1000):d}".encode())
-                yield connection
-        except (psycopg.OperationalError, psycopg.InterfaceError, psycopg.errors.ReadOnlySqlTransaction) as error:
-            raise unavailable(error) from error
-        except (psycopg_pool.PoolTimeout, psycopg_pool.TooManyRequests, psycopg_pool.PoolClosed, TimeoutError) as error:
-            raise unavailable(error) from error
+        With `timeout_s`, single statements may take that long too. Inside a call it ends before the call's deadline; a
+        wait that was shorter for that says nothing about the server."""
+        most_s, left_s = timeout_s or self.limits.transaction_s, deadline.remaining_s()
+        limit_s = most_s if left_s is None else max(0.0, min(most_s, left_s - REPLY_S))
+        async with (
+            self._guard.step(timeout_s=limit_s + _BACKSTOP_S, counts=limit_s == most_s),
+            self._connections.one(limit_s) as connection,
+            connection.transaction(),
+        ):
+            if timeout_s is not None:
+                await connection.execute(f"SET LOCAL statement_timeout = {int(timeout_s * 1000):d}".encode())
+            yield connection
 
     async def ping(self) -> bool:
-        """Whether it answers."""
+        """Whether it answers and takes writes: asked over a connection of its own, however many wait for one, also
+        while it is left alone. When it does not answer, the idle connections go: whoever comes next makes a new one."""
         try:
-            async with self.transaction() as connection:
-                await connection.execute("SELECT 1")
+            async with self._guard.step(always=True, timeout_s=self.limits.ping_s + _BACKSTOP_S):
+                return await self._is_writable()
         except StoreUnavailable:
+            await self._drop_probe()
+            await self._connections.drop_idle()
             return False
-        return True
 
+    async def _is_writable(self) -> bool:
+        end = asyncio.get_running_loop().time() + self.limits.ping_s
+        if self._probe is None:
+            self._probe = await self._connections.connect(self.limits.ping_s)
+        with cut_at(self._probe, end):
+            cursor = await self._probe.execute("SELECT current_setting('transaction_read_only')")
+            return await cursor.fetchone() == ("off",)
 
-def unavailable(error: BaseException) -> StoreUnavailable:
-    """The text of the driver stays here: it quotes statements and addresses."""
-    return StoreUnavailable(
-        "the database of accounting cannot be reached; try again shortly",
-        metadata={"store": "postgresql", "cause": type(error).__name__},
-        retry_after_s=1.0,
-    )
+    async def _drop_probe(self) -> None:
+        probe, self._probe = self._probe, None
+        if probe is not None:
+            await probe.close()
 
 
 def _options(limits: Limits, password: str | None) -> dict[str, Any]:

@@ -12,6 +12,8 @@ from farthing_accounting.adapters.postgres.database import SCHEMA, Connection, D
 
 _LOCK: Final = 7_201_001
 TIMEOUT_S: Final = 60.0
+# Who comes second waits as long as the first may take; PostgreSQL frees the lock of one that dies.
+WAIT_S: Final = TIMEOUT_S + 10.0
 
 
 class MigrationError(Exception):
@@ -40,15 +42,27 @@ def migrations() -> list[Migration]:
 
 
 async def migrate(database: Database, files: Sequence[Migration] | None = None) -> list[str]:
-    """Apply what is missing; returns the names. All of it, or nothing."""
-    async with database.transaction(TIMEOUT_S) as connection:
-        await connection.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCK,))
+    """Apply what is missing, once whoever else does so is done; returns the names. All of it, or nothing."""
+    async with database.transaction(WAIT_S + TIMEOUT_S) as connection:
+        await _only_one(connection, database.limits.lock_s)
         await connection.execute(f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}".encode())
         await connection.execute(
             "CREATE TABLE IF NOT EXISTS migrations (number integer PRIMARY KEY, name text NOT NULL,"
             " digest text NOT NULL, apply_time timestamptz NOT NULL DEFAULT now())"
         )
         return await _apply(connection, migrations() if files is None else files)
+
+
+async def _only_one(connection: Connection, lock_s: float) -> None:
+    """Other locks are waited for as briefly as ever: to wait long for a table stops everybody behind us."""
+    await _allow(connection, WAIT_S, lock_s=0)
+    await connection.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCK,))
+    await _allow(connection, TIMEOUT_S, lock_s=lock_s)
+
+
+async def _allow(connection: Connection, statement_s: float, *, lock_s: float) -> None:
+    for name, seconds in (("statement_timeout", statement_s), ("lock_timeout", lock_s)):
+        await connection.execute(f"SET LOCAL {name} = {int(seconds * 1000):d}".encode())
 
 
 async def _apply(connection: Connection, files: Sequence[Migration]) -> list[str]:
