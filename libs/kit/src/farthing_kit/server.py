@@ -10,14 +10,16 @@ from typing import Any, Final
 import grpc
 import grpc.aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
+from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 
 from farthing_kit.context import ContextSigner, Role
 from farthing_kit.credentials import Tls
 from farthing_kit.health import Health
-from farthing_kit.interceptors.method import Method
+from farthing_kit.interceptors.incoming import Incoming
+from farthing_kit.interceptors.method import Admit, Method
 from farthing_kit.interceptors.server import Pipeline
 from farthing_kit.interceptors.shed import Shedder
+from farthing_kit.interceptors.standard import MAX_STREAMS, Standard
 from farthing_kit.settings import ServiceSettings
 from farthing_kit.telemetry import Telemetry, logs
 
@@ -31,9 +33,15 @@ Roles = frozenset[Role] | None
 
 # After the grace period handlers are cancelled; this is how long their `finally` blocks may still take.
 CANCEL_WAIT_S: Final = 5.0
-# Over the shedder's bound there is room for health checks, watches and refusals; the wall behind it is gRPC's own.
+# The kit counts callers, and apart from them the standard services, by itself. gRPC's own bound counts all alike: it is
+# the wall behind them, with room for calls that are being refused, and nothing that lasts may ever fill it.
 WALL_FACTOR: Final = 2
-WALL_ROOM: Final = 64
+WALL_ROOM: Final = 64 + 2 * MAX_STREAMS
+# Messages up to so many times the limit are received, to be refused in words that say the limit; gRPC refuses the rest.
+RECEIVE_FACTOR: Final = 2
+# What the gRPC project calls its reflection today. Its Python package has only the version before, whose messages are
+# the same bytes: who asks under either name is answered.
+REFLECTION_V1: Final = "grpc.reflection.v1.ServerReflection"
 
 
 class ServerError(Exception):
@@ -46,6 +54,7 @@ class Service:
 
     name: its full name, checked against what `register` (add_…Servicer_to_server) registers.
     roles: which roles may call; `methods` sets others for single methods.
+    admit: of methods that are open to anyone, refuses a call by its metadata before its message is read.
     long_lived: methods that may stay open without a deadline (watches), not counted as load.
     """
 
@@ -55,10 +64,12 @@ class Service:
     roles: Roles = ANY_ROLE
     methods: Mapping[str, Roles] = field(default_factory=dict)
     long_lived: frozenset[str] = frozenset()
+    admit: Admit | None = None
 
     def method(self, name: str) -> Method:
         """The method of that name under this service's policy."""
-        return Method(self.name, name, self.methods.get(name, self.roles), name in self.long_lived)
+        roles = self.methods.get(name, self.roles)
+        return Method(self.name, name, roles, name in self.long_lived, self.admit if roles is ANYONE else None)
 
 
 class _Registrar:
@@ -94,9 +105,11 @@ class Server:
             telemetry,
             verifier=verifier,
             shedder=Shedder(settings.max_concurrent),
+            incoming=Incoming(max_bytes=settings.max_message_bytes, max_fields=settings.max_message_fields),
             min_deadline_s=settings.min_deadline_ms / 1000,
             default_deadline_s=settings.default_deadline_ms / 1000,
         )
+        self.standard = Standard()
         self._server = grpc.aio.server(
             options=_options(settings), maximum_concurrent_rpcs=settings.max_concurrent * WALL_FACTOR + WALL_ROOM
         )
@@ -125,6 +138,7 @@ class Server:
         await self.health.drain()
         await asyncio.sleep(self._settings.drain_wait_ms / 1000)
         self.pipeline.end_long_lived()
+        self.standard.end()
         grace_s = self._settings.grace_ms / 1000
         await self._server.stop(grace_s)
         finished = await self.pipeline.wait_idle(CANCEL_WAIT_S)
@@ -144,13 +158,21 @@ class Server:
         service.register(service.servicer, registrar)
         _check(service, registrar)
         for name, handlers in registrar.handlers.items():
-            wrapped = {method: self.pipeline.wrap(service.method(method), h) for method, h in handlers.items()}
-            self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(name, wrapped),))
+            self._serve(name, {method: self.pipeline.wrap(service.method(method), h) for method, h in handlers.items()})
 
     def _add_standard(self, names: Sequence[str]) -> None:
-        health_pb2_grpc.add_HealthServicer_to_server(self.health.servicer, self._server)
+        registrar: Any = _Registrar()
+        register_reflection: Any = reflection_pb2_grpc.add_ServerReflectionServicer_to_server
+        health_pb2_grpc.add_HealthServicer_to_server(self.health.servicer, registrar)
         health_name = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
-        reflection.enable_server_reflection((*names, health_name, reflection.SERVICE_NAME), self._server)
+        listed = (*names, health_name, reflection.SERVICE_NAME)
+        register_reflection(reflection.aio.ReflectionServicer(listed), registrar)
+        registrar.handlers[REFLECTION_V1] = registrar.handlers[reflection.SERVICE_NAME]
+        for name, handlers in registrar.handlers.items():
+            self._serve(name, {m: self.standard.wrap(Method(name, m, ANYONE), h) for m, h in handlers.items()})
+
+    def _serve(self, name: str, handlers: dict[str, grpc.RpcMethodHandler[Any, Any]]) -> None:
+        self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(name, handlers),))
 
 
 def _check(service: Service, registrar: _Registrar) -> None:
@@ -170,7 +192,7 @@ def _options(settings: ServiceSettings) -> list[tuple[str, Any]]:
     options: list[tuple[str, Any]] = [
         # Two servers must not share a port unseen: a taken one is an error.
         ("grpc.so_reuseport", 0),
-        ("grpc.max_receive_message_length", settings.max_message_bytes),
+        ("grpc.max_receive_message_length", settings.max_message_bytes * RECEIVE_FACTOR),
         ("grpc.max_send_message_length", settings.max_message_bytes),
         ("grpc.max_metadata_size", settings.max_metadata_bytes),
         ("grpc.absolute_max_metadata_size", settings.max_metadata_bytes),

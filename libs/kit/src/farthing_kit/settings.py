@@ -46,6 +46,7 @@ class ServiceSettings:
     )
     max_concurrent: int = setting(256, doc="calls in progress at once; more are refused with UNAVAILABLE", min=1)
     max_message_bytes: int = setting(4 * 1024 * 1024, doc="largest message that is taken or sent", min=1024)
+    max_message_fields: int = setting(2048, doc="most fields of a message that is taken, its parts' included", min=64)
     max_metadata_bytes: int = setting(16 * 1024, doc="largest metadata of a call", min=1024)
     min_deadline_ms: int = setting(20, doc="calls with less time left than this are refused", min=0)
     default_deadline_ms: int = setting(30_000, doc="deadline of calls that come without one", min=1)

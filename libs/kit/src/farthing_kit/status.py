@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Final, TypeVar
 
@@ -98,6 +99,8 @@ _CLASS_OF_BARE_CODE: Final[dict[grpc.StatusCode, type[FarthingError]]] = {
     _C.CANCELLED: errors.Unavailable,
     _C.RESOURCE_EXHAUSTED: errors.Overloaded,
 }
+# gRPC's words for a message that is too large, on either side.
+_SIZES: Final = re.compile(r"\((\d+) vs\. (\d+)\)")
 _BARE_MESSAGE: Final[dict[type[FarthingError], str]] = {
     errors.Unavailable: "cannot be reached; try again shortly",
     errors.DeadlineExceeded: "did not answer within the deadline; allow more time or try again",
@@ -160,9 +163,14 @@ def _bare(error: grpc.aio.AioRpcError, service: str) -> FarthingError:
     kind = _CLASS_OF_BARE_CODE.get(error.code(), errors.InternalError)
     if kind is errors.Overloaded and "larger than max" in (error.details() or ""):
         kind = errors.MessageTooLarge
+    sizes = _SIZES.search(error.details() or "") if kind is errors.MessageTooLarge else None
     message = _BARE_MESSAGE.get(kind, error.code().name.lower().replace("_", " "))
     text = message if kind is errors.InternalError else f"{service}: {message}"
-    return kind(text, metadata={"service": service, "code": error.code().name})
+    metadata = {"service": service, "code": error.code().name}
+    if sizes is not None:
+        metadata.update(actual_bytes=sizes[1], limit_bytes=sizes[2])
+        text = f"{service}: the message has {sizes[1]} bytes, must have at most {sizes[2]}; send less"
+    return kind(text, metadata=metadata)
 
 
 def _status_of(error: grpc.aio.AioRpcError) -> Status | None:

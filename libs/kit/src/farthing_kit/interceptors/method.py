@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from typing import Any
 
 from farthing_kit.context import Role
+
+Admit = Callable[[Any], Awaitable[object]]
+"""Refuses a call by its metadata, before anything of its message is read. Gets gRPC's context."""
 
 
 @dataclass(frozen=True, slots=True)
 class Method:
-    """`roles` None: anyone, signed context or not. `long_lived`: a watch that may stay open for ever, and is not
-    counted as load."""
+    """`roles` None: anyone, signed context or not, whom `admit` lets in. `long_lived`: a watch that may stay open for
+    ever, and is not counted as load."""
 
     service: str
     name: str
     roles: frozenset[Role] | None
     long_lived: bool = False
+    admit: Admit | None = None
 
     @property
     def full_name(self) -> str:

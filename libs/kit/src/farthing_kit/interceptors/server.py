@@ -1,7 +1,9 @@
 """Everything around a call on the server, in one wrapper per method.
 
-In order: count, trace, refuse malformed bytes, verify the context, shed, check the deadline, run; then translate what
-was raised, observe, count out. The steps up to running are synchronous: only the handler awaits.
+In order: count, trace, verify the context, shed, check the deadline, admit, read the message, run; then translate what
+was raised, observe, count out. The steps up to the deadline are synchronous. gRPC reads no message before it calls a
+method that takes a stream, so every method is registered as one: a call holds a place from its first byte on, and its
+message is neither received nor parsed before the caller is known.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ from farthing_kit import deadline, status
 from farthing_kit.context import METADATA_KEY, ContextSigner, Priority, RequestContext, set_context
 from farthing_kit.errors import DeadlineExceeded, DeadlineTooShort, FarthingError, Unavailable
 from farthing_kit.interceptors import access, failures
+from farthing_kit.interceptors.incoming import Deserialize, Incoming
 from farthing_kit.interceptors.method import Method
 from farthing_kit.interceptors.shed import Shedder
 from farthing_kit.telemetry import Attr, Telemetry, tracing
@@ -60,6 +63,7 @@ class Pipeline:
         *,
         verifier: ContextSigner | None,
         shedder: Shedder,
+        incoming: Incoming,
         min_deadline_s: float,
         default_deadline_s: float,
     ) -> None:
@@ -67,6 +71,7 @@ class Pipeline:
         self._tracer = telemetry.tracer
         self._verifier = verifier
         self._shedder = shedder
+        self._incoming = incoming
         self._min_deadline_s = min_deadline_s
         self._default_deadline_s = default_deadline_s
         self._children: dict[tuple[str, str, grpc.StatusCode], Any] = {}
@@ -100,24 +105,19 @@ class Pipeline:
         gauge.set_function(partial(self._in_progress.__getitem__, method.service))
         if handler.request_streaming:
             raise ValueError(f"{method.full_name} takes a stream of requests, which the kit does not support")
-        read = failures.guarded(handler.request_deserializer) if handler.request_deserializer else None
         if handler.response_streaming:
-            behavior = self._stream(method, _required(handler.unary_stream))
-            return grpc.unary_stream_rpc_method_handler(behavior, read, handler.response_serializer)
-        return grpc.unary_unary_rpc_method_handler(
-            self._unary(method, _required(handler.unary_unary)), read, handler.response_serializer
-        )
+            behavior = self._stream(method, _required(handler.unary_stream), handler.request_deserializer)
+            return grpc.stream_stream_rpc_method_handler(behavior, None, handler.response_serializer)
+        behavior = self._unary(method, _required(handler.unary_unary), handler.request_deserializer)
+        return grpc.stream_unary_rpc_method_handler(behavior, None, handler.response_serializer)
 
-    def _unary(self, method: Method, behavior: Behavior) -> Behavior:
-        async def call(request: Any, context: Any) -> Any:
+    def _unary(self, method: Method, behavior: Behavior, deserialize: Deserialize | None) -> Behavior:
+        async def call(_: Any, context: Any) -> Any:
             visit = self._enter(method, context)
             try:
-                self._admit(visit, request, context)
-                if visit.timeout_s is None:
-                    response = await behavior(request, context)
-                else:
-                    async with asyncio.timeout(visit.timeout_s):
-                        response = await behavior(request, context)
+                self._admit(visit, context)
+                async with asyncio.timeout(visit.timeout_s):
+                    response = await behavior(await self._request(method, deserialize, context), context)
                 visit.code = _code(context)
                 await self._let_others_be_read(visit, context)
                 return response
@@ -128,14 +128,15 @@ class Pipeline:
 
         return call
 
-    def _stream(self, method: Method, behavior: Behavior) -> Behavior:
+    def _stream(self, method: Method, behavior: Behavior, deserialize: Deserialize | None) -> Behavior:
         generates = inspect.isasyncgenfunction(behavior)
 
-        async def call(request: Any, context: Any) -> None:
+        async def call(_: Any, context: Any) -> None:
             visit = self._enter(method, context)
             try:
-                self._admit(visit, request, context)
+                self._admit(visit, context)
                 async with asyncio.timeout(visit.timeout_s):
+                    request = await self._request(method, deserialize, context)
                     if generates:
                         await _relay(behavior(request, context), context, visit)
                     else:
@@ -148,6 +149,11 @@ class Pipeline:
                 self._leave(visit)
 
         return call
+
+    async def _request(self, method: Method, deserialize: Deserialize | None, context: Any) -> Any:
+        if method.admit is not None:
+            await method.admit(context)
+        return await self._incoming.read(context, deserialize, method.path)
 
     def _enter(self, method: Method, context: Any) -> _Visit:
         peer = context.peer()
@@ -173,10 +179,8 @@ class Pipeline:
         otel_context.attach(trace.set_span_in_context(span))
         return _Visit(method, peer, signed, span)
 
-    def _admit(self, visit: _Visit, request: Any, context: Any) -> None:
+    def _admit(self, visit: _Visit, context: Any) -> None:
         method = visit.method
-        if request is failures.MALFORMED:
-            raise failures.refuse_malformed(method)
         caller = access.check(method, visit.signed, self._verifier)
         set_context(caller)
         if caller is not None:
