@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.timestamp_pb2 import Timestamp
+
 from farthing.type.v1.money_pb2 import Money
 from farthing.type.v1.usage_pb2 import TokenUsage as TokenUsageMessage
 from farthing.type.v1.usage_pb2 import UnitPrices as UnitPricesMessage
 from farthing_kit.errors import InvalidArgument
 from farthing_kit.money import CURRENCY, NanoUsd, UnitPrices
 from farthing_kit.usage import TokenUsage
+
+# What a Duration and a Timestamp may hold: 10,000 years, and the years 1 to 9999.
+_MAX_SPAN_S: Final = 315_576_000_000
+_FIRST_SECOND: Final = -62_135_596_800
+_LAST_SECOND: Final = 253_402_300_799
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def money_to_message(amount: int) -> Money:
@@ -70,3 +82,18 @@ def prices_from_message(message: UnitPricesMessage, field: str = "prices") -> Un
         )
     except ValueError as error:
         raise InvalidArgument.field(field, f"{error}; every price must be 0 or more") from None
+
+
+def span_from_message(message: Duration, field: str) -> timedelta:
+    """A span of time, to the microsecond; what is no Duration, such as one of more than 10,000 years, is refused."""
+    seconds, nanos = message.seconds, message.nanos
+    if abs(seconds) > _MAX_SPAN_S or abs(nanos) > 999_999_999 or seconds * nanos < 0:
+        raise InvalidArgument.field(field, f"must be within {_MAX_SPAN_S} s, with nanos of the same sign below 10^9")
+    return timedelta(seconds=seconds, microseconds=int(nanos / 1_000))
+
+
+def moment_from_message(message: Timestamp, field: str) -> datetime:
+    """A moment in UTC, to the microsecond; one outside the years 1 to 9999 is refused."""
+    if not _FIRST_SECOND <= message.seconds <= _LAST_SECOND or not 0 <= message.nanos <= 999_999_999:
+        raise InvalidArgument.field(field, "must be a moment of the years 1 to 9999")
+    return _EPOCH + timedelta(seconds=message.seconds, microseconds=message.nanos // 1_000)

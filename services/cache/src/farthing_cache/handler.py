@@ -37,6 +37,7 @@ from farthing_kit.clock import Clock
 from farthing_kit.context import Role, require_context
 from farthing_kit.errors import InvalidArgument
 from farthing_kit.telemetry import Attr
+from farthing_kit.wire import span_from_message
 
 MAX_IDEMPOTENCY_KEY_CHARS = 128
 MAX_TASKS = 16
@@ -115,7 +116,7 @@ class CacheHandler(rpc.CacheServiceServicer):
             at.mark,
             age=self.clock.now() - answer.created_at,
             tags=tags_from_message(request.tags),
-            took=request.took.ToTimedelta(),
+            took=span_from_message(request.took, "took"),
             cost_nano_usd=max(0, request.cost.nano_units),
             meaning=self.semantic.kept(org, key, meaning) if meaning is not None else None,
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 import numpy as np
 from google.protobuf.duration_pb2 import Duration
@@ -24,13 +24,12 @@ from farthing_cache.domain.analysis import Analysis, Question, Simulation
 from farthing_cache.domain.answer import DIGEST_BYTES, TEAM, USER, Answer, CacheKey
 from farthing_cache.domain.hitlog import VETOES
 from farthing_cache.domain.neighbours import Meaning
+from farthing_kit import labels
 from farthing_kit.context import Principal
 from farthing_kit.errors import FieldViolation, InvalidArgument
-from farthing_kit.wire import usage_from_message, usage_to_message
+from farthing_kit.wire import moment_from_message, span_from_message, usage_from_message, usage_to_message
 
 MAX_NAME_CHARS = 128
-MAX_TAGS = 8
-MAX_TAG_CHARS = 64
 MAX_CHOICES = 8
 MAX_DIMENSION = 4096
 UNIT_SLACK = 0.01
@@ -107,7 +106,7 @@ def answer_from_message(message: CachedAnswer) -> Answer:
         tier=message.tier,
         model=message.model,
         quantization=message.quantization,
-        created_at=message.create_time.ToDatetime(UTC),
+        created_at=moment_from_message(message.create_time, "answer.create_time"),
     )
 
 
@@ -135,14 +134,17 @@ def answer_to_keep(message: CachedAnswer, now: datetime) -> Answer:
 
 def tags_from_message(tags: Sequence[str]) -> tuple[str, ...]:
     """By what an answer may be forgotten."""
-    if len(tags) > MAX_TAGS or not all(0 < len(tag) <= MAX_TAG_CHARS for tag in tags):
-        raise InvalidArgument.field("tags", f"must be at most {MAX_TAGS}, each of 1 to {MAX_TAG_CHARS} characters")
+    if len(tags) > labels.MAX_TAGS:
+        raise InvalidArgument.field("tags", f"are {len(tags)}, must be at most {labels.MAX_TAGS}")
+    fault = next(filter(None, map(labels.fault, tags)), None)
+    if fault is not None:
+        raise InvalidArgument.field("tags", f"a tag {fault}")
     return tuple(sorted(set(tags)))
 
 
 def positive_duration(message: Duration, field: str) -> timedelta:
     """A stretch of time longer than nothing."""
-    span = message.ToTimedelta()
+    span = span_from_message(message, field)
     if span <= timedelta(0):
         raise InvalidArgument.field(field, "must be more than 0 s")
     return span

@@ -97,10 +97,18 @@ async def build(process: GatewayProcess) -> None:
     memories = await _memories(process, client)
     models = _models(process, peers)
     gateway = _gateway(process, peers, memories, models, book)
+    door = GatewayHandler(gateway)
     outcomes = OutcomeHandler(Outcomes(gateway.authentication, book, peers.cache))
     process.serve(
-        Service(SERVICE, add_GatewayServiceServicer_to_server, GatewayHandler(gateway), roles=ANYONE),
-        Service(OUTCOME_SERVICE, add_OutcomeServiceServicer_to_server, outcomes, roles=ANYONE, methods=OPERATORS_LIST),
+        Service(SERVICE, add_GatewayServiceServicer_to_server, door, roles=ANYONE, admit=door.admit),
+        Service(
+            OUTCOME_SERVICE,
+            add_OutcomeServiceServicer_to_server,
+            outcomes,
+            roles=ANYONE,
+            methods=OPERATORS_LIST,
+            admit=outcomes.admit,
+        ),
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import aclosing
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from farthing.gateway.v1 import outcome_service_pb2 as pb
@@ -14,6 +14,7 @@ from farthing_gateway.domain.outcomes import Outcome
 from farthing_gateway.handler import api_key
 from farthing_gateway.outcome_wire import observed_to_message
 from farthing_kit.errors import InvalidArgument
+from farthing_kit.wire import moment_from_message
 
 
 class OutcomeHandler(rpc.OutcomeServiceServicer):
@@ -21,6 +22,10 @@ class OutcomeHandler(rpc.OutcomeServiceServicer):
 
     def __init__(self, outcomes: Outcomes) -> None:
         self._outcomes = outcomes
+
+    async def admit(self, context: Any) -> None:
+        """Let in who shows a key; nothing of the message is read before."""
+        await self._outcomes.authentication.admit(api_key(context))
 
     async def ReportOutcome(self, request: pb.ReportOutcomeRequest, context: Any) -> pb.ReportOutcomeResponse:
         await self._outcomes.report(api_key(context), request.request_id, _outcome(request.outcome))
@@ -35,10 +40,7 @@ class OutcomeHandler(rpc.OutcomeServiceServicer):
 
 
 def _start(request: pb.ListOutcomesRequest) -> datetime | None:
-    try:
-        return request.start_time.ToDatetime(UTC) if request.HasField("start_time") else None
-    except (ValueError, OverflowError):
-        raise InvalidArgument.field("start_time", "must be a moment of the years 1 to 9999") from None
+    return moment_from_message(request.start_time, "start_time") if request.HasField("start_time") else None
 
 
 def _outcome(number: int) -> Outcome:

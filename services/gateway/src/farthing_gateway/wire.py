@@ -7,21 +7,26 @@ from google.protobuf.duration_pb2 import Duration
 from farthing.gateway.v1 import gateway_service_pb2 as pb
 from farthing.type.v1.model_pb2 import CacheLevel, FinishReason, Task, Tier
 from farthing.type.v1.model_pb2 import Sampling as SamplingMessage
+from farthing_gateway.domain.acceptance import Limits
 from farthing_gateway.domain.analysis import Analysis
 from farthing_gateway.domain.catalogue import Catalogue
+from farthing_gateway.domain.errors import invalid_fields
 from farthing_gateway.domain.events import Decision, Degradation, Delta, Event, Final, ModelCall
 from farthing_gateway.domain.judge import Verdict
 from farthing_gateway.domain.options import TierOption
 from farthing_gateway.domain.prompt import AskedSampling, CacheControl, Message, Prompt
 from farthing_gateway.domain.routing import Routing
-from farthing_kit.wire import money_to_message, prices_to_message, usage_to_message
+from farthing_kit.errors import FieldViolation
+from farthing_kit.wire import money_to_message, prices_to_message, span_from_message, usage_to_message
 
 _NOT_ASKED = AskedSampling()
 _NO_CONTROL = CacheControl()
 
 
-def prompt_from_message(message: pb.Prompt) -> Prompt:
-    """The prompt as it came, unchecked."""
+def prompt_from_message(message: pb.Prompt, limits: Limits) -> Prompt:
+    """The prompt as it came, unchecked but for how many there are of what there may be many: nothing is built of more.
+    InvalidArgument names each list that is too long."""
+    _require_counts(message, limits)
     return Prompt(
         messages=tuple(Message(each.role, each.content) for each in message.messages),
         sampling=_sampling(message.sampling) if message.HasField("sampling") else _NOT_ASKED,
@@ -34,6 +39,21 @@ def prompt_from_message(message: pb.Prompt) -> Prompt:
         session_id=message.session_id,
         quality_floor=message.quality_floor if message.HasField("quality_floor") else None,
     )
+
+
+def _require_counts(message: pb.Prompt, limits: Limits) -> None:
+    violations = [
+        FieldViolation(f"prompt.{field}", f"are {count}, must be at most {most}")
+        for field, count, most in (
+            ("messages", len(message.messages), limits.messages),
+            ("sampling.stop", len(message.sampling.stop), limits.stops),
+            ("tags", len(message.tags), limits.tags),
+            ("cache_control.tags", len(message.cache_control.tags), limits.tags),
+        )
+        if count > most
+    ]
+    if violations:
+        raise invalid_fields(violations)
 
 
 def event_to_message(event: Event) -> pb.GenerateResponse:
@@ -112,7 +132,8 @@ def _sampling(message: SamplingMessage) -> AskedSampling:
 
 
 def _cache_control(message: pb.CacheControl) -> CacheControl:
-    max_age = message.max_age.ToTimedelta() if message.HasField("max_age") else None
+    asked = message.HasField("max_age")
+    max_age = span_from_message(message.max_age, "prompt.cache_control.max_age") if asked else None
     min_score = message.min_score if message.HasField("min_score") else None
     return CacheControl(message.no_cache, message.no_store, max_age, tuple(message.tags), min_score)
 

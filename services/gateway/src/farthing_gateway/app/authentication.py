@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Final
 
@@ -24,6 +25,9 @@ class Caller:
     from_memory: bool = False
 
 
+_admitted: ContextVar[tuple[str, Caller] | None] = ContextVar("farthing_admitted", default=None)
+
+
 @dataclass(frozen=True)
 class Authentication:
     """Asks accounting once per key and time to live; the answers stay in memory under a hash of the key."""
@@ -33,10 +37,19 @@ class Authentication:
     clock: Clock
     salt: bytes
 
+    async def admit(self, api_key: str | None) -> None:
+        """Refuse a call whose key is not known, as `caller` does, and remember for the rest of the call's task whose it
+        is: the door asks before it reads the message, the way of the request asks again."""
+        caller = await self.caller(api_key)
+        _admitted.set((api_key or "", caller))
+
     async def caller(self, api_key: str | None) -> Caller:
         """The caller behind a key. Unauthenticated, or AccountingUnavailable when nobody can say."""
         if api_key is None or not _plausible(api_key):
             raise key_invalid()
+        admitted = _admitted.get()
+        if admitted is not None and admitted[0] == api_key:
+            return admitted[1]
         key = fingerprint(api_key, self.salt)
         grant = self.grants.fresh(key, self.clock.monotonic())
         return Caller(grant) if grant is not None else await self._ask(api_key, key)
