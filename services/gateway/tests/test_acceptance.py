@@ -1,6 +1,7 @@
 """Which prompts are taken, and what is said about the others."""
 
 import math
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -132,3 +133,70 @@ def test_tags_are_bounded(tags: dict[str, str]) -> None:
 @pytest.mark.parametrize("stop", [("a",) * 5, ("",), ("s" * 65,)])
 def test_stop_sequences_are_bounded(stop: tuple[str, ...]) -> None:
     assert violations(ask(sampling=sampled(stop=stop))) == {"sampling.stop"}
+
+
+# What the books once refused though the door took it, and what a name may be made of all the same: ../libs/kit/tests/
+# test_labels.py has the whole rule.
+UNFIT = ["a\nb", "prod\n", "\x00", "\ufeffprod", "a\u2028b", "\ue000", "\u202edorp", " ", "\u200b"]
+FIT = ["می\u200cخواهم", "👩\u200d💻", "prix\u00a0net", "検索\u3000窓", "שלום\u200f", "ki\u00adlo", "[/INST]"]
+
+
+@pytest.mark.parametrize("text", UNFIT)
+def test_every_name_that_a_caller_chooses_is_a_label(text: str) -> None:
+    assert violations(ask(tags={"feature": text})) == {"tags"}
+    assert violations(ask(tags={text: "search"})) == {"tags"}
+    assert violations(ask(cache_control=CacheControl(tags=("docs", text)))) == {"cache_control.tags"}
+    assert violations(ask(session_id=text)) == {"session_id"}
+    assert violations(ask(idempotency_key=text)) == {"idempotency_key"}
+    assert violations(ask(model=text)) == {"model"}
+
+
+@pytest.mark.parametrize("text", FIT)
+def test_names_of_every_language_are_taken(text: str) -> None:
+    control = CacheControl(tags=(text,))
+    prompt = ask(tags={text: text}, cache_control=control, session_id=text, idempotency_key=text, model=text)
+    assert accept(prompt, POLICY, LIMITS).tags == {text: text}
+
+
+def test_a_refused_label_is_told_which_character_is_where() -> None:
+    with pytest.raises(InvalidArgument) as refused:
+        accept(ask(tags={"feature": "a\nb"}), POLICY, LIMITS)
+    assert refused.value.message == "prompt.tags: a value has U+000A, a control character, at place 2, must have none"
+
+
+@pytest.mark.parametrize("text", ["\u200b\u200b\ufeff", "\u2800", "\u3164\u00ad", "\x00\x01"])
+def test_a_prompt_of_invisible_characters_is_empty(text: str) -> None:
+    with pytest.raises(EmptyPrompt):
+        accept(ask(text), POLICY, LIMITS)
+
+
+@pytest.mark.parametrize("asked", [3e-38, 1e-38, 1e-39, 1e-40, 1e-44, 1.4e-45, 5e-324, 1e-46, 9e-6, 0.0, -0.0])
+def test_a_temperature_that_engines_cannot_tell_from_0_is_0(asked: float) -> None:
+    sampling = accept(ask(sampling=sampled(temperature=asked, top_p=0.5)), POLICY, LIMITS).sampling
+    assert math.copysign(1, sampling.temperature) == 1
+    assert sampling.deterministic
+
+
+def test_lesser_values_that_engines_can_tell_apart_are_kept() -> None:
+    assert accept(ask(sampling=sampled(temperature=1e-5)), POLICY, LIMITS).sampling.temperature == 1e-5
+
+
+@pytest.mark.parametrize("asked", [5e-324, 1e-45, 1e-38, 1e-7])
+def test_a_share_too_small_for_an_engine_is_the_least_that_is_one_token(asked: float) -> None:
+    assert accept(ask(sampling=sampled(top_p=asked)), POLICY, LIMITS).sampling.top_p == 1e-6
+
+
+@pytest.mark.parametrize(("asked", "taken"), [(-1, 2**63 - 1), (-(2**63), 0), (0, 0), (7, 7), (2**63 - 1, 2**63 - 1)])
+def test_every_seed_is_one_that_engines_take(asked: int, taken: int) -> None:
+    assert accept(ask(sampling=sampled(seed=asked)), POLICY, LIMITS).sampling.seed == taken
+
+
+@pytest.mark.parametrize("floor", [math.nan, math.inf, -math.inf, 0.0, -0.0, -1e-9, 1.0, 1.1])
+def test_a_quality_floor_is_a_probability(floor: float) -> None:
+    least = policy().routing
+    assert violations(ask(quality_floor=floor), routing=replace(least, min_quality_floor=0.0)) == {"quality_floor"}
+
+
+@pytest.mark.parametrize("score", [math.nan, math.inf, -1e-9, 1.0000001])
+def test_a_least_score_is_0_to_1(score: float) -> None:
+    assert violations(ask(cache_control=CacheControl(min_score=score))) == {"cache_control.min_score"}

@@ -15,6 +15,7 @@ from farthing_accounting.domain.errors import InvalidArgument
 from farthing_accounting.domain.principal import MAX_USER_CHARS, Principal, is_name
 from farthing_accounting.domain.vocabulary import Tier
 from farthing_accounting.ports import WriteOnce
+from farthing_kit import labels
 from farthing_kit.wire import money_from_message
 
 MAX_KEY_CHARS: Final = 128
@@ -26,11 +27,10 @@ M = TypeVar("M", bound=Message)
 
 
 def text(field: str, value: str, *, most: int = MAX_KEY_CHARS, least: int = 1) -> str:
-    """A text of `least` to `most` characters, without control characters."""
-    if not least <= len(value) <= most:
-        raise InvalidArgument.field(field, f"has {len(value)} characters, must have {least} to {most}")
-    if not value.isprintable():
-        raise InvalidArgument.field(field, "has control characters, must have none")
+    """A text of `least` to `most` characters, by the mesh's rule for labels."""
+    fault = labels.fault(value, most=most, least=least)
+    if fault is not None:
+        raise InvalidArgument.field(field, fault)
     return value
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
@@ -11,13 +11,21 @@ from farthing_gateway.domain.errors import empty_prompt, invalid_fields, prompt_
 from farthing_gateway.domain.model import Role, Tier
 from farthing_gateway.domain.policy import Policy
 from farthing_gateway.domain.prompt import AskedSampling, CacheControl, Message, Prompt, Question, Sampling
+from farthing_kit import labels
 from farthing_kit.context import Priority
 from farthing_kit.errors import FieldViolation
+from farthing_kit.invisible import is_blank
 
 _ROLES: Final = frozenset(Role)
 _TIERS: Final = frozenset(Tier)
 _PRIORITIES: Final = frozenset({0, *Priority})
 DEFAULT_TOP_P: Final = 1.0
+# Engines count in 32 bits, where a lesser temperature divides by nothing; vLLM too takes less than this for 0. A lesser
+# share of the probability than this is one token's, as this is.
+LEAST_TEMPERATURE: Final = 1e-5
+LEAST_TOP_P: Final = 1e-6
+# Engines take seeds of 0 and more: one below stands for that much below their number.
+_SEEDS: Final = 2**63
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,9 +37,9 @@ class Limits:
     output_tokens: int = 8192
     stops: int = 4
     stop_chars: int = 64
-    tags: int = 8
-    tag_chars: int = 64
-    name_chars: int = 128
+    tags: int = labels.MAX_TAGS
+    tag_chars: int = labels.MAX_CHARS
+    name_chars: int = labels.MAX_NAME_CHARS
     idempotency_key_chars: int = 128
     session_id_chars: int = 128
 
@@ -48,9 +56,9 @@ def accept(prompt: Prompt, policy: Policy, limits: Limits) -> Question:
         messages=prompt.messages,
         sampling=Sampling(
             max_output_tokens=_ceiling(policy, limits) if asked.max_output_tokens is None else asked.max_output_tokens,
-            temperature=0.0 if asked.temperature is None else asked.temperature,
-            top_p=DEFAULT_TOP_P if asked.top_p is None else asked.top_p,
-            seed=asked.seed,
+            temperature=_temperature(asked.temperature),
+            top_p=DEFAULT_TOP_P if asked.top_p is None else max(asked.top_p, LEAST_TOP_P),
+            seed=asked.seed % _SEEDS,
             stop=asked.stop,
         ),
         tier=Tier(prompt.tier),
@@ -64,7 +72,7 @@ def accept(prompt: Prompt, policy: Policy, limits: Limits) -> Question:
 
 def _require_something(messages: tuple[Message, ...]) -> None:
     # The last message is the question: without it there is nothing to answer, whatever came before.
-    if not messages or not messages[-1].content or messages[-1].content.isspace():
+    if not messages or is_blank(messages[-1].content):
         raise empty_prompt()
 
 
@@ -77,6 +85,10 @@ def _require_size(messages: tuple[Message, ...], limits: Limits) -> None:
         raise prompt_too_large(limits.prompt_bytes, size)
 
 
+def _temperature(asked: float | None) -> float:
+    return asked if asked is not None and asked >= LEAST_TEMPERATURE else 0.0
+
+
 def _ceiling(policy: Policy, limits: Limits) -> int:
     return min(policy.max_output_tokens, limits.output_tokens)
 
@@ -85,14 +97,18 @@ def _violations(prompt: Prompt, policy: Policy, limits: Limits) -> Iterator[Fiel
     yield from _in_messages(prompt.messages, limits)
     yield from _in_sampling(prompt.sampling, _ceiling(policy, limits), limits)
     yield from _in_choice(prompt, policy, limits)
-    yield from _in_tags(prompt.tags.items(), limits)
+    yield from _in_tags(prompt.tags, limits)
     yield from _in_cache_control(prompt.cache_control, limits)
     if prompt.priority not in _PRIORITIES:
         yield FieldViolation("prompt.priority", "must be LOW, NORMAL or HIGH")
-    if len(prompt.idempotency_key) > limits.idempotency_key_chars:
-        yield FieldViolation("prompt.idempotency_key", f"must have at most {limits.idempotency_key_chars} characters")
-    if len(prompt.session_id) > limits.session_id_chars:
-        yield FieldViolation("prompt.session_id", f"must have at most {limits.session_id_chars} characters")
+    yield from _in_name("prompt.idempotency_key", prompt.idempotency_key, limits.idempotency_key_chars)
+    yield from _in_name("prompt.session_id", prompt.session_id, limits.session_id_chars)
+
+
+def _in_name(field: str, name: str, most: int) -> Iterator[FieldViolation]:
+    fault = labels.fault(name, most=most, least=0)
+    if fault is not None:
+        yield FieldViolation(field, fault)
 
 
 def _in_messages(messages: tuple[Message, ...], limits: Limits) -> Iterator[FieldViolation]:
@@ -127,11 +143,11 @@ def _in_choice(prompt: Prompt, policy: Policy, limits: Limits) -> Iterator[Field
         yield FieldViolation("prompt.tier", "must be SMALL, MEDIUM, LARGE, or not set")
     elif prompt.tier > policy.max_tier:
         yield FieldViolation("prompt.tier", f"must be at most {policy.max_tier.name}, the best tier of your policy")
-    if len(prompt.model) > limits.name_chars:
-        yield FieldViolation("prompt.model", f"must have at most {limits.name_chars} characters")
-    least = policy.routing.min_quality_floor
-    if prompt.quality_floor is not None and not least <= prompt.quality_floor < 1.0:  # NaN fails too
-        yield FieldViolation("prompt.quality_floor", f"must be {least:g} or more under your policy, and below 1")
+    yield from _in_name("prompt.model", prompt.model, limits.name_chars)
+    least, floor = policy.routing.min_quality_floor, prompt.quality_floor
+    if floor is not None and not (0.0 < floor < 1.0 and floor >= least):  # NaN fails too
+        wanted = f"{least:g} or more under your policy" if least > 0 else "above 0"
+        yield FieldViolation("prompt.quality_floor", f"must be {wanted}, and below 1")
 
 
 def _in_cache_control(control: CacheControl, limits: Limits) -> Iterator[FieldViolation]:
@@ -141,13 +157,21 @@ def _in_cache_control(control: CacheControl, limits: Limits) -> Iterator[FieldVi
         yield FieldViolation("prompt.cache_control.min_score", "must be 0 to 1")
     if len(control.tags) > limits.tags:
         yield FieldViolation("prompt.cache_control.tags", f"are {len(control.tags)}, must be at most {limits.tags}")
-    elif not all(1 <= len(tag) <= limits.tag_chars for tag in control.tags):
-        yield FieldViolation("prompt.cache_control.tags", f"each must have 1 to {limits.tag_chars} characters")
+    else:
+        yield from _in_labels("prompt.cache_control.tags", (("a tag", tag) for tag in control.tags), limits)
 
 
-def _in_tags(tags: Iterable[tuple[str, str]], limits: Limits) -> Iterator[FieldViolation]:
-    pairs = list(tags)
-    if len(pairs) > limits.tags:
-        yield FieldViolation("prompt.tags", f"are {len(pairs)}, must be at most {limits.tags}")
-    elif not all(1 <= len(key) <= limits.tag_chars and 1 <= len(value) <= limits.tag_chars for key, value in pairs):
-        yield FieldViolation("prompt.tags", f"keys and values must have 1 to {limits.tag_chars} characters")
+def _in_tags(tags: Mapping[str, str], limits: Limits) -> Iterator[FieldViolation]:
+    if len(tags) > limits.tags:
+        yield FieldViolation("prompt.tags", f"are {len(tags)}, must be at most {limits.tags}")
+    else:
+        texts = [("a key", key) for key in tags] + [("a value", value) for value in tags.values()]
+        yield from _in_labels("prompt.tags", texts, limits)
+
+
+def _in_labels(field: str, texts: Iterable[tuple[str, str]], limits: Limits) -> Iterator[FieldViolation]:
+    for what, text in texts:
+        fault = labels.fault(text, most=limits.tag_chars)
+        if fault is not None:
+            yield FieldViolation(field, f"{what} {fault}")
+            return

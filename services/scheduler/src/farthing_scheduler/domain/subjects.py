@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from typing import Final
 
+from farthing_kit import labels
+
 STREAM: Final = "JOBS_INTERACTIVE"
 JOBS: Final = "jobs.interactive"
 REPLIES: Final = "farthing.replies"
@@ -12,7 +14,6 @@ CANCELS: Final = "farthing.cancel"
 
 # What a request id must look like to be one token of a subject.
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,128}")
-_MODEL_MAX: Final = 128
 
 
 def is_request_id(text: str) -> bool:
@@ -21,8 +22,8 @@ def is_request_id(text: str) -> bool:
 
 
 def is_model(text: str) -> bool:
-    """Whether a name can name a queue: 1 to 128 printable characters."""
-    return 0 < len(text) <= _MODEL_MAX and text.isprintable()
+    """Whether a name can name a queue: 1 to 128 characters, by the rule for labels."""
+    return labels.fault(text, most=labels.MAX_NAME_CHARS) is None
 
 
 def model_token(model: str) -> str:
