@@ -170,6 +170,16 @@ async def test_settling_closes_the_reservation_and_adds_what_was_spent(reservati
     assert not await reservations.release("acme", "r1")
 
 
+async def test_what_cost_more_than_was_held_is_counted_in_full_and_the_next_is_refused(
+    reservations: Reservations,
+) -> None:
+    await load(reservations, LIMIT)
+    await reservations.reserve(hold(amount=100), DAY, 0)
+    await reservations.settle([settlement(1, amount=1_200, tokens=90)])
+    assert await standing(reservations) == (1_200, 90, 0, 0, 0)
+    assert isinstance(await reservations.reserve(hold("r2", 1), DAY, 0), Refused)
+
+
 async def test_settling_twice_is_once(reservations: Reservations) -> None:
     await load(reservations, LIMIT)
     await reservations.settle([settlement(1), settlement(1)])

@@ -46,8 +46,7 @@ class Work:
     def upper_bound(self) -> TokenUsage:
         """What has to be reserved."""
         question = self.request.question
-        counted = self.analysis.prompt_tokens if self.analysis is not None else None
-        return estimate(question.messages, question.sampling.max_output_tokens, counted)
+        return estimate(question.messages, question.sampling.max_output_tokens)
 
 
 class Call:

@@ -84,7 +84,7 @@ class Replay:
         """Nobody knows yet how long the answer will be, nor, mostly, who writes it: the most that it may be is held, as
         for a model, on the dearest one that may answer. None where no price is known."""
         question, catalogue = request.question, self.models.at_hand
-        most = estimate(question.messages, question.sampling.max_output_tokens, None)
+        most = estimate(question.messages, question.sampling.max_output_tokens)
         dearest = catalogue.dearest(most, question.model, question.tier, request.policy.max_tier)
         if dearest is None:
             return None

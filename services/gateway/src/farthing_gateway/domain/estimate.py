@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from importlib import resources
 from typing import Final
 
 from farthing_gateway.domain.prompt import Message
@@ -10,22 +12,47 @@ from farthing_kit.usage import TokenUsage
 # A chat template adds some tokens around each message, and some models a system prompt of their own.
 TOKENS_PER_MESSAGE: Final = 8
 TOKENS_PER_PROMPT: Final = 32
-# Of plain prose, tokenizers make one token of four or five letters; three is on the safe side.
-LETTERS_PER_TOKEN: Final = 3
-_PROSE: Final = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ "
+# What looks like a token that controls a model is broken up before a model sees it, by a character of so many bytes.
+BREAK_BYTES: Final = 3
 
 
-def estimate(messages: tuple[Message, ...], max_output_tokens: int, counted: int | None) -> TokenUsage:
-    """What to reserve: an upper bound in practice, so that settling does not exceed the reservation.
+def estimate(messages: tuple[Message, ...], max_output_tokens: int) -> TokenUsage:
+    """What to reserve: an upper bound, so that settling does not exceed the reservation.
 
-    Prose counts a token for three letters. Everything else (digits, punctuation, line ends, other scripts) counts a
-    token for each byte: models split digits one by one, and no byte-level tokenizer makes more tokens than there are
-    bytes. The classifier's count (`counted`) uses another vocabulary than the models, so it can only raise the bound.
-    Letters that form no words can still exceed it; then the ledger books what was used, and the next reservation sees
-    it.
+    Should a model with a tokenizer of another kind count more, the ledger books what was used, and the next
+    reservation sees it.
     """
-    raw = "".join(message.content for message in messages).encode()
-    others = len(raw.translate(None, _PROSE))
-    bound = others - (others - len(raw)) // LETTERS_PER_TOKEN  # rounds the letters up
     template = TOKENS_PER_PROMPT + TOKENS_PER_MESSAGE * len(messages)
-    return TokenUsage(fresh_input=max(bound, counted or 0) + template, output=max_output_tokens)
+    text = sum(most_tokens(message.content) for message in messages)
+    return TokenUsage(fresh_input=text + template, output=max_output_tokens)
+
+
+def most_tokens(text: str) -> int:
+    """The most tokens that a model makes of a text: one for each byte, as tokenizers of bytes, or with bytes to fall
+    back on, never make more; except for common words. Those are one token in the vocabularies that they were taken from
+    (README.md says which), alone or with the space before them, and two where they follow a sign."""
+    spared = sum(map(_spared, _WORD.findall(text)))
+    return len(text.encode()) - spared + BREAK_BYTES * len(_MARKER.findall(text))
+
+
+def _spared(word: str) -> int:
+    if word in _ONE_TOKEN:
+        return len(word) - 1
+    if word[1:] in _ONE_TOKEN and not word[0].isalpha():
+        return max(0, len(word) - 3)  # the sign, and two for the word
+    return 0
+
+
+def _one_token_words() -> frozenset[str]:
+    """Words that are one token, and, as " word", those that are one only with the space before them."""
+    listed = resources.files(__package__).joinpath("one_token_words.txt").read_text("ascii")
+    alone, spaced = (part.split() for part in listed.split("\n\n"))
+    return frozenset(alone) | {f" {word}" for word in [*alone, *spaced]}
+
+
+_ONE_TOKEN: Final = _one_token_words()
+# All letters in a row, with the space before them if it is the only one, or with the sign before them: tokenizers may
+# take it and the first letters together ("_no|vember"). Nothing after an apostrophe: in "'re|gion" they see a
+# contraction, and what is left is no word.
+_WORD: Final = re.compile(r"(?<=\S) [^\W\d_]++|(?<![^ \n\d])[^\W\d_]++|(?:[^\w' \n]|_)[^\W\d_]++")
+_MARKER: Final = re.compile(r"[<\[][^\s<>\[\]]{1,64}[>\]]")

@@ -16,8 +16,8 @@ from farthing_kit.money import NanoUsd, cost
 from farthing_kit.usage import TokenUsage
 
 TIERS: Final = (Tier.SMALL, Tier.MEDIUM, Tier.LARGE)
-# Of plain prose, tokenizers make one token of four or five letters. Only for prompts that the classifier did not count.
-CHARS_PER_TOKEN: Final = 4
+# Of plain prose, tokenizers make one token of four or five letters.
+BYTES_PER_TOKEN: Final = 4
 
 Room = Mapping[Tier, ServedModel]
 """The tiers that may answer, each with its model: served, allowed by the policy, and wide enough."""
@@ -70,10 +70,12 @@ def tokens_needed(question: Question, analysis: Analysis | None) -> int:
 
 
 def prompt_tokens(question: Question, analysis: Analysis | None) -> int:
-    """How many tokens the prompt probably has, the chat template included. Not a bound: that is `estimate`."""
+    """How many tokens the prompt probably has, the chat template included. Not a bound: that is `estimate`.
+
+    The classifier counts by a vocabulary of its own, to which a long string that it does not know is one token."""
     template = TOKENS_PER_PROMPT + TOKENS_PER_MESSAGE * len(question.messages)
     counted = analysis.prompt_tokens if analysis is not None else 0
-    return template + (counted or -(-_chars(question.messages) // CHARS_PER_TOKEN))
+    return template + max(counted, -(-_bytes(question.messages) // BYTES_PER_TOKEN))
 
 
 def _expected_cost(
@@ -91,9 +93,9 @@ def _expected_cost(
 def _tokens_reused(question: Question, analysis: Analysis) -> int:
     """What the engine of the session's tier has in its prefix cache: everything before the last message. On any other
     tier it would be computed anew, so that a switch has to be worth the lost prefix."""
-    earlier, all_of_them = _chars(question.messages[:-1]), _chars(question.messages)
+    earlier, all_of_them = _bytes(question.messages[:-1]), _bytes(question.messages)
     return prompt_tokens(question, analysis) * earlier // all_of_them if all_of_them else 0
 
 
-def _chars(messages: tuple[Message, ...]) -> int:
-    return sum(len(message.content) for message in messages)
+def _bytes(messages: tuple[Message, ...]) -> int:
+    return sum(len(message.content.encode()) for message in messages)
