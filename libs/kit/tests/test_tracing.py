@@ -16,7 +16,7 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import SpanContext, SpanKind, TraceFlags
 
 from farthing_kit.errors import InvalidArgument
-from farthing_kit.telemetry import Attr, SpanName, tracing
+from farthing_kit.telemetry import Attr, SpanName, Telemetry, tracing
 from farthing_kit.testing.echo import NAME, EchoStub, echo_service
 from farthing_kit.testing.server import Spans, serving, tenant_context
 
@@ -130,9 +130,121 @@ def test_a_traceparent_survives_the_way(trace_id: int, span_id: int, flags: int)
     assert (got.trace_id, got.span_id, got.trace_flags) == (trace_id, span_id, flags)
 
 
+TRACE, SPAN = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
+
+
+def parsed(header: str, state: str = "") -> SpanContext | None:
+    context = tracing.decode(header, state)
+    return None if context is None else trace.get_current_span(context).get_span_context()
+
+
 @given(st.text(max_size=60))
 def test_what_is_no_traceparent_is_ignored(header: str) -> None:
     assert tracing.decode(header) is None
     assert tracing.extract({}) is None
-    assert tracing.decode("00-" + "0" * 32 + "-" + "0" * 16 + "-01") is None
-    assert tracing.decode("00-" + "g" * 32 + "-" + "1" * 16 + "-01") is None
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        f"ff-{TRACE}-{SPAN}-01",
+        f"zz-{TRACE}-{SPAN}-01",
+        f"0-{TRACE}-{SPAN}-01",
+        f"00-{TRACE.upper()}-{SPAN}-01",
+        f"00-{TRACE}-{SPAN.upper()}-01",
+        f"0A-{TRACE}-{SPAN}-01",
+        f"00-{TRACE}-{SPAN}-FF",
+        f"00-{TRACE}-{SPAN}-+1",
+        f"00-{TRACE}-{SPAN}--1",
+        f"00-{TRACE}-{SPAN}- 1",
+        f"00-{TRACE}-{SPAN}-1",
+        f"00-{TRACE[:-2]}_1-{SPAN}-01",
+        f"00-{TRACE[:15]}_{TRACE[16:]}-{SPAN}-01",
+        f"00-0x{TRACE[2:]}-{SPAN}-01",
+        f"00-+{TRACE[1:]}-{SPAN}-01",
+        f"00- {TRACE[1:]}-{SPAN}-01",
+        f"00-{TRACE[:-1]}\u0663-{SPAN}-01",
+        f"00-{'0' * 32}-{SPAN}-01",
+        f"00-{TRACE}-{'0' * 16}-01",
+        f"00-{'g' * 32}-{SPAN}-01",
+        f"00-{TRACE}-{SPAN}-01-extra",
+        f"00-{TRACE}-{SPAN}-01-",
+        f"01-{TRACE}-{SPAN}-01.extra",
+        f"01-{TRACE}-{SPAN}-011",
+        f"00-{TRACE}-{SPAN}-01\n",
+        f" 00-{TRACE}-{SPAN}-01",
+    ],
+)
+def test_what_breaks_the_rules_of_a_traceparent_begins_a_new_trace(header: str) -> None:
+    assert parsed(header) is None
+
+
+@pytest.mark.parametrize(
+    ("header", "flags"),
+    [
+        (f"00-{TRACE}-{SPAN}-00", 0),
+        (f"00-{TRACE}-{SPAN}-01", 1),
+        (f"00-{TRACE}-{SPAN}-ff", 3),  # of the flags, only those that are known go on
+        (f"01-{TRACE}-{SPAN}-01", 1),
+        (f"01-{TRACE}-{SPAN}-01-extra", 1),
+        (f"cc-{TRACE}-{SPAN}-00-", 0),
+        (f"fe-{TRACE}-{SPAN}-01-what-the.future/brings", 1),
+    ],
+)
+def test_a_trace_goes_on_under_this_version_and_later_ones(header: str, flags: int) -> None:
+    got = parsed(header)
+    assert got is not None
+    assert (format(got.trace_id, "032x"), format(got.span_id, "016x"), got.trace_flags) == (TRACE, SPAN, flags)
+    assert tracing.encode(got).startswith(f"00-{TRACE}-{SPAN}-0")
+
+
+@pytest.mark.parametrize(
+    ("state", "kept"),
+    [
+        ("", ""),
+        ("rojo=00f067aa0ba902b7", "rojo=00f067aa0ba902b7"),
+        ("rojo=1 , congo=t61rcWkgMzE,\t,,1a-_*/@b= x", "rojo=1,congo=t61rcWkgMzE,1a-_*/@b= x"),
+        ("Rojo=1", ""),
+        ("1rojo=1", ""),
+        ("rojo=1,congo", ""),
+        ("rojo=", ""),
+        ("rojo=a=b", ""),
+        ("rojo=1,rojo=2", ""),
+        ("rojo=caf\u00e9", ""),
+        ("rojo=a\nb", ""),
+        ("k" * 257 + "=1", ""),
+        ("k=" + "v" * 257, ""),
+        (",".join(f"k{n}=v" for n in range(33)), ""),
+        (",".join(f"k{n}=v" for n in range(32)), ",".join(f"k{n}=v" for n in range(32))),
+        ("long=" + "v" * 200 + "," + ",".join(f"k{n}=" + "v" * 20 for n in range(20)),
+         ",".join(f"k{n}=" + "v" * 20 for n in range(20))),
+        (",".join(f"k{n}=" + "v" * 97 for n in range(9)), ",".join(f"k{n}=" + "v" * 97 for n in range(5))),
+    ],
+)  # fmt: skip
+def test_a_tracestate_goes_on_by_its_rules_and_within_its_limits(state: str, kept: str) -> None:
+    got = parsed(f"00-{TRACE}-{SPAN}-01", state)
+    assert got is not None
+    assert got.trace_state.to_header() == kept
+    assert dict(tracing.headers(got)).get("tracestate", "") == kept
+
+
+async def test_a_tracestate_reaches_the_services_behind_and_a_traceparent_twice_is_none() -> None:
+    seen: list[dict[str, str]] = []
+
+    async def say(request: StringValue, context: Any) -> StringValue:
+        headers: dict[str, str] = {}
+        tracing.inject(headers)
+        seen.append(headers)
+        return request
+
+    spans = Spans()
+    async with serving(echo_service(say), telemetry=spans.telemetry("test")) as server:
+        stub = EchoStub(server.channel(telemetry=Telemetry("client")))
+        parent = ("traceparent", f"00-{TRACE}-{SPAN}-01")
+        await stub.Say(text("x"), metadata=[parent, ("tracestate", "a=1"), ("tracestate", "b=2")])
+        await stub.Say(text("x"), metadata=[parent, parent, ("tracestate", "a=1")])
+    first, second = seen
+    assert first["traceparent"].split("-")[1] == TRACE
+    assert first["tracestate"] == "a=1,b=2"
+    assert second["traceparent"].split("-")[1] != TRACE
+    assert "tracestate" not in second

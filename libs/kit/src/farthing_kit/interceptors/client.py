@@ -59,9 +59,7 @@ class _Caller:
 
     def metadata(self, own: MetadataPairs | None, span: Span) -> list[tuple[str, str | bytes]]:
         pairs: list[tuple[str, str | bytes]] = list(own or ())
-        span_context = span.get_span_context()
-        if span_context.is_valid:
-            pairs.append((tracing.TRACEPARENT, tracing.encode(span_context)))
+        pairs.extend(tracing.headers(span.get_span_context()))
         context = current_context() or self._identity
         if self._signer is not None and context is not None:
             pairs.append((METADATA_KEY, self._signer.sign(context)))

@@ -161,15 +161,19 @@ class Pipeline:
         self._in_progress[method.service] += 1
         self._of_connection[peer] += 1
         self._idle.clear()
-        signed = parent = None
+        signed = None
+        parents: list[str] = []
+        states: list[str] = []
         for key, value in context.invocation_metadata():
             if key == METADATA_KEY:
                 signed = value
             elif key == tracing.TRACEPARENT:
-                parent = tracing.decode(value)
+                parents.append(value)
+            elif key == tracing.TRACESTATE:
+                states.append(value)
         span = self._tracer.start_span(
             method.full_name,
-            context=parent,
+            context=tracing.decode_all(parents, states),
             kind=SpanKind.SERVER,
             attributes={Attr.RPC_SYSTEM: "grpc", Attr.RPC_SERVICE: method.service, Attr.RPC_METHOD: method.name},
             record_exception=False,

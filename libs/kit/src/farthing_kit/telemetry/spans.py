@@ -173,7 +173,8 @@ class LightProvider(Tracer):
         else:
             parent, trace_id = None, random.getrandbits(128) or 1
             flags = _SAMPLED if self._ratio >= 1 or random.random() < self._ratio else TraceFlags()
-        made = SpanContext(trace_id, random.getrandbits(64) or 1, is_remote=False, trace_flags=flags)
+        state = parent.trace_state if parent is not None else None
+        made = SpanContext(trace_id, random.getrandbits(64) or 1, False, flags, state)
         if not flags & TraceFlags.SAMPLED:
             return NonRecordingSpan(made)
         own = dict(attributes) if attributes else {}

@@ -31,8 +31,7 @@ class CallSpan:
 
     def metadata(self) -> tuple[tuple[str, str], ...]:
         """What ties Triton's own spans (queue, compute) to this one."""
-        context = self._span.get_span_context()
-        return ((tracing.TRACEPARENT, tracing.encode(context)),) if context.is_valid else ()
+        return tuple(tracing.headers(self._span.get_span_context()))
 
     def progress(self, progress: Progress) -> None:
         """Note the newest counts, and the time of the first token."""
