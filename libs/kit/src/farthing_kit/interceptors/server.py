@@ -161,19 +161,18 @@ class Pipeline:
         self._in_progress[method.service] += 1
         self._of_connection[peer] += 1
         self._idle.clear()
-        signed = None
-        parents: list[str] = []
+        signed = parent = None
         states: list[str] = []
         for key, value in context.invocation_metadata():
             if key == METADATA_KEY:
                 signed = value
             elif key == tracing.TRACEPARENT:
-                parents.append(value)
+                parent = value
             elif key == tracing.TRACESTATE:
                 states.append(value)
         span = self._tracer.start_span(
             method.full_name,
-            context=tracing.decode_all(parents, states),
+            context=tracing.decode(parent, ",".join(states)),
             kind=SpanKind.SERVER,
             attributes={Attr.RPC_SYSTEM: "grpc", Attr.RPC_SERVICE: method.service, Attr.RPC_METHOD: method.name},
             record_exception=False,

@@ -54,12 +54,6 @@ def decode(header: str | None, state: str = "") -> Context | None:
     return trace.set_span_in_context(NonRecordingSpan(span), Context()) if span.is_valid else None
 
 
-def decode_all(headers: Sequence[str], states: Sequence[str]) -> Context | None:
-    """The context of all the values that a call brought: a traceparent that is there twice is none, and several
-    tracestates are one list."""
-    return decode(headers[0], ",".join(states)) if len(headers) == 1 else None
-
-
 def headers(context: SpanContext) -> list[tuple[str, str]]:
     """What carries a span to the next process; nothing for one that is not valid."""
     if not context.is_valid:
