@@ -12,6 +12,7 @@ from farthing_accounting.adapters.postgres.database import Database
 from farthing_accounting.adapters.postgres.migrate import migrate
 from farthing_accounting.adapters.redis.reservations import RedisReservations
 from farthing_accounting.config import AccountingSettings
+from farthing_accounting.domain.reservations import NEVER
 from farthing_accounting.main import build
 from farthing_accounting.ports import Reservations
 from farthing_kit.config import Secret
@@ -29,12 +30,23 @@ async def redis(redis_url: str) -> AsyncIterator[Redis]:
         yield client
 
 
+class Books:
+    """How far they are: what expired before `lapse` and is not booked, will not be."""
+
+    lapse = NEVER
+
+
+@pytest.fixture
+def books() -> Books:
+    return Books()
+
+
 @pytest.fixture(params=["model", "redis"])
-def reservations(request: pytest.FixtureRequest, clock: VirtualClock) -> Reservations:
+def reservations(request: pytest.FixtureRequest, clock: VirtualClock, books: Books) -> Reservations:
     """What the contract suite runs on: the fake, and the real one."""
     if request.param == "model":
-        return ModelReservations(clock)
-    return RedisReservations(request.getfixturevalue("redis"), clock=clock)
+        return ModelReservations(clock, lambda: books.lapse)
+    return RedisReservations(request.getfixturevalue("redis"), clock=clock, lapse=lambda: books.lapse)
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
@@ -58,16 +58,20 @@ class Org:
 
     records: dict[str, Record] = field(default_factory=dict)
     counters: dict[Counter, Sum] = field(default_factory=dict)
-    settled: set[str] = field(default_factory=set)
+    settled: set[int] = field(default_factory=set)
     position: int = 0
     limits_version: int = 0
+
+
+START_OF_TIME = datetime.fromtimestamp(0, UTC)
 
 
 class ModelReservations:
     """One dictionary for each organisation; every sum is computed when it is asked for."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, lapse: Callable[[], datetime] = lambda: START_OF_TIME) -> None:
         self._clock = clock
+        self._lapse = lapse
         self._orgs: dict[str, Org] = {}
         self.incarnation = "first"
 
@@ -123,7 +127,7 @@ class ModelReservations:
 
     async def release(self, org: str, reservation_id: str) -> bool:
         record = self._org(org).records.setdefault(reservation_id, Record(ReservationState.RELEASED))
-        if record.state is ReservationState.OPEN:
+        if record.state in COUNTED:
             record.state = ReservationState.RELEASED
         return record.state is not ReservationState.SETTLED
 
@@ -133,9 +137,9 @@ class ModelReservations:
 
     def _settle(self, settlement: Settlement, recount: bool) -> None:
         org = self._org(settlement.principal.org)
-        if settlement.request_id in org.settled and not recount:
+        if settlement.transaction_id in org.settled and not recount:
             return
-        org.settled.add(settlement.request_id)
+        org.settled.add(settlement.transaction_id)
         if settlement.reservation_id:
             record = org.records.setdefault(settlement.reservation_id, Record(ReservationState.SETTLED))
             record.state = ReservationState.SETTLED
@@ -168,9 +172,11 @@ class ModelReservations:
 
     def _org(self, name: str) -> Org:
         org = self._orgs.setdefault(name, Org())
-        for record in org.records.values():
+        for reservation_id, record in list(org.records.items()):
             if record.state is ReservationState.OPEN and record.expires <= self._now():
                 record.state = ReservationState.EXPIRED
+            if record.state is ReservationState.EXPIRED and record.expires <= self._lapse():
+                del org.records[reservation_id]
         return org
 
     def _now(self) -> datetime:
@@ -184,16 +190,20 @@ class ModelReservations:
         return CountersMissing(missing, self.incarnation) if missing else None
 
 
-def _open(org: Org, scope: Scope) -> list[Record]:
+# An expired one awaits the booking of what it was used for: its place is free, its money and tokens count.
+COUNTED = (ReservationState.OPEN, ReservationState.EXPIRED)
+
+
+def _counted(org: Org, scope: Scope) -> list[Record]:
     return [
         record
         for record in org.records.values()
-        if record.state is ReservationState.OPEN and record.hold and scope in scopes_of(record.hold.principal)
+        if record.state in COUNTED and record.hold and scope in scopes_of(record.hold.principal)
     ]
 
 
 def _standing(org: Org, counter: Counter) -> Standing:
-    loaded, holds = org.counters[counter], _open(org, counter.scope)
+    loaded, holds = org.counters[counter], _counted(org, counter.scope)
     money, tokens = sum(record.amount for record in holds), sum(record.tokens for record in holds)
     return Standing(
         counter,
@@ -201,7 +211,7 @@ def _standing(org: Org, counter: Counter) -> Standing:
         Tokens(loaded.tokens),
         NanoUsd(money),
         Tokens(tokens),
-        in_flight=sum(record.hold.places for record in holds if record.hold),
+        in_flight=sum(r.hold.places for r in holds if r.hold and r.state is ReservationState.OPEN),
     )
 
 

@@ -129,7 +129,7 @@ async def test_what_a_reserve_may_have_left_is_given_back_by_a_release_behind_it
 
 
 async def is_released(redis: Redis, name: str) -> bool:
-    return bool(await redis.hget(f"acct:{{acme}}:r:{name}", "st") == b"released")
+    return bool(await redis.get(f"acct:{{acme}}:x:{name}") == b"1")
 
 
 async def test_what_redis_refuses_does_not_open_the_breaker(far: Far, redis: Redis) -> None:

@@ -38,6 +38,7 @@ from services.accounting.tests.builders import (
     settlement,
     team_scope,
 )
+from services.accounting.tests.conftest import Books
 
 DAY = limits(budget(money=NanoUsd(1_000)))
 (LIMIT,) = DAY
@@ -156,9 +157,49 @@ async def test_a_reservation_expires_by_itself(reservations: Reservations, clock
     await clock.advance(59)
     assert isinstance(await reservations.reserve(hold("r2", 1), DAY, 0), Refused)
     await clock.advance(1)
-    assert await standing(reservations) == (0, 0, 0, 0, 0)
-    assert isinstance(await reservations.reserve(hold("r3", 1_000), DAY, 0), Held)
+    assert (await standing(reservations))[4] == 0
     assert await reservations.reserve(hold("r1", 1_000), DAY, 0) == Closed(ReservationState.EXPIRED)
+    assert await reservations.extend(extension(), DAY, 0) == Closed(ReservationState.EXPIRED)
+
+
+async def test_what_expired_goes_on_counting_for_as_long_as_its_usage_may_still_be_booked(
+    reservations: Reservations, clock: VirtualClock, books: Books
+) -> None:
+    """The fold stands still for hours: the budget is never filled up again; only the place is free."""
+    both = limits(budget(money=NanoUsd(1_000), tokens=100, concurrency=1))
+    await load(reservations, *both)
+    await reservations.reserve(hold("r1", 1_000), both, 0)
+    for _ in range(12):
+        await clock.advance(3_600)
+        assert await standing(reservations, both[0].counter) == (0, 0, 1_000, 10, 0)
+        refused = await reservations.reserve(hold("r2", 1), both, 0)
+        assert isinstance(refused, Refused)
+        assert refused.quantity is Quantity.MONEY
+    books.lapse = START + timedelta(seconds=59)
+    assert await standing(reservations, both[0].counter) == (0, 0, 1_000, 10, 0)
+    books.lapse = START + timedelta(seconds=60)
+    assert await standing(reservations, both[0].counter) == (0, 0, 0, 0, 0)
+    assert isinstance(await reservations.reserve(hold("r3", 1_000), both, 0), Held)
+
+
+async def test_a_booking_ends_the_wait_for_it(reservations: Reservations, clock: VirtualClock, books: Books) -> None:
+    await load(reservations, LIMIT)
+    await reservations.reserve(hold("r1", 600), DAY, 0)
+    await reservations.extend(extension("r1", amount=10), DAY, 0)
+    await clock.advance(61)
+    await reservations.settle([settlement(1)])
+    assert await standing(reservations) == (70, 7, 0, 0, 0)
+    books.lapse = clock.now()
+    assert await standing(reservations) == (70, 7, 0, 0, 0)
+
+
+async def test_who_gives_back_what_expired_gets_it_back(reservations: Reservations, clock: VirtualClock) -> None:
+    await load(reservations, LIMIT)
+    await reservations.reserve(hold("r1", 600), DAY, 0)
+    await clock.advance(61)
+    assert await reservations.release("acme", "r1")
+    assert await standing(reservations) == (0, 0, 0, 0, 0)
+    assert await reservations.reserve(hold("r1", 600), DAY, 0) == Closed(ReservationState.RELEASED)
 
 
 async def test_settling_closes_the_reservation_and_adds_what_was_spent(reservations: Reservations) -> None:
@@ -178,6 +219,14 @@ async def test_what_cost_more_than_was_held_is_counted_in_full_and_the_next_is_r
     await reservations.settle([settlement(1, amount=1_200, tokens=90)])
     assert await standing(reservations) == (1_200, 90, 0, 0, 0)
     assert isinstance(await reservations.reserve(hold("r2", 1), DAY, 0), Refused)
+
+
+async def test_two_bookings_of_one_request_both_count(reservations: Reservations) -> None:
+    await load(reservations, LIMIT)
+    await reservations.reserve(hold("r1"), DAY, 0)
+    await reservations.reserve(hold("r2"), DAY, 0)
+    await reservations.settle([settlement(1, "r1", request_id="q"), settlement(2, "r2", request_id="q")])
+    assert await standing(reservations) == (140, 14, 0, 0, 0)
 
 
 async def test_settling_twice_is_once(reservations: Reservations) -> None:

@@ -29,6 +29,7 @@ from services.accounting.tests.builders import (
     settlement,
     team_scope,
 )
+from services.accounting.tests.conftest import Books
 from services.accounting.tests.model import ModelReservations
 
 BUDGETS = (
@@ -52,15 +53,17 @@ STEP = st.one_of(
     st.tuples(st.just("settle"), st.integers(1, 3), st.booleans()),
     st.tuples(st.just("wait"), SECONDS),
     st.tuples(st.just("look"), WHO),
+    st.tuples(st.just("books are current until"), SECONDS),
 )
 
 
 class Twins:
     """Does every step on both, and compares what they say."""
 
-    def __init__(self, model: ModelReservations, real: RedisReservations, clock: VirtualClock) -> None:
+    def __init__(self, model: ModelReservations, real: RedisReservations, clock: VirtualClock, books: Books) -> None:
         self.both = (model, real)
         self.clock = clock
+        self.books = books
         self.booked: list[Any] = []
 
     async def do(self, step: tuple[Any, ...]) -> None:
@@ -84,6 +87,8 @@ class Twins:
                 await self.same("settle", self.booked[-back:][:1], recount=recount)
             case ("wait", seconds):
                 await self.clock.advance(seconds)
+            case ("books are current until", ago):
+                self.books.lapse = max(self.books.lapse, self.clock.now() - timedelta(seconds=ago))
             case ("look", who):
                 counters = [limit.counter for limit in self.limits(who)]
                 await self.loaded("standing", "acme", counters)
@@ -133,8 +138,9 @@ def test_lua_and_model_agree(redis_server: Any, steps: list[tuple[Any, ...]]) ->
     async def run() -> None:
         async with Redis.from_url(redis_server.url) as redis:
             await redis.flushall()
-            clock = VirtualClock()
-            twins = Twins(ModelReservations(clock), RedisReservations(redis, clock=clock), clock)
+            clock, books = VirtualClock(), Books()
+            real = RedisReservations(redis, clock=clock, lapse=lambda: books.lapse)
+            twins = Twins(ModelReservations(clock, lambda: books.lapse), real, clock, books)
             for step in steps:
                 await twins.do(step)
 

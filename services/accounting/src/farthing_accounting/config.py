@@ -38,8 +38,17 @@ class AccountingSettings(ServiceSettings):
     limits_fresh_ms: int = setting(5_000, doc="how old prices and budgets in memory may be", min=0, max=60_000)
     limits_stale_ms: int = setting(600_000, doc="how old they may be while PostgreSQL is away", min=0, max=3_600_000)
     limits_entries: int = setting(10_000, doc="organisations whose budgets are kept in memory", min=1)
+    awaiting_ms: int = setting(
+        120_000,
+        doc="how long the books must have been current until an expired reservation counts no more",
+        min=1_000,
+        max=86_400_000,
+    )
     closed_keep_ms: int = setting(
-        3_600_000, doc="how long Redis remembers a reservation that is over", min=60_000, max=86_400_000
+        120_000,
+        doc="how long Redis remembers a reservation that is over, for what comes late",
+        min=10_000,
+        max=86_400_000,
     )
 
     redis_connections: int = setting(64, doc="connections to Redis", min=1)

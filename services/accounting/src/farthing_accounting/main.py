@@ -20,6 +20,7 @@ from farthing.accounting.v1.price_service_pb2_grpc import add_PriceServiceServic
 from farthing.accounting.v1.report_service_pb2_grpc import add_ReportServiceServicer_to_server
 from farthing_accounting.adapters import price_file
 from farthing_accounting.adapters.nats.announcing import NatsAnnouncer
+from farthing_accounting.adapters.nats.progress import JetStreamProgress
 from farthing_accounting.adapters.nats.usage import JetStreamUsage, StreamLimits
 from farthing_accounting.adapters.observing import MetricsObserver
 from farthing_accounting.adapters.postgres.budgets import PostgresBudgets
@@ -30,10 +31,17 @@ from farthing_accounting.adapters.postgres.migrate import MigrationError, migrat
 from farthing_accounting.adapters.postgres.policies import PostgresPolicies
 from farthing_accounting.adapters.postgres.prices import PostgresPrices
 from farthing_accounting.adapters.postgres.unsettled import PostgresUnsettled
-from farthing_accounting.adapters.redis.connection import EvictingRedis, answers, connect, require_no_eviction
+from farthing_accounting.adapters.redis.connection import (
+    EvictingRedis,
+    answers,
+    connect,
+    require_no_eviction,
+    takes_writes,
+)
 from farthing_accounting.adapters.redis.guard import guarded
 from farthing_accounting.adapters.redis.reservations import Keep, RedisReservations
 from farthing_accounting.app.authorizing import Authorizing
+from farthing_accounting.app.awaiting import Awaiting
 from farthing_accounting.app.budgeting import Budgeting
 from farthing_accounting.app.folding import Folding
 from farthing_accounting.app.fresh import Fresh
@@ -79,6 +87,8 @@ class Stores:
     prices: PostgresPrices
     budgets: PostgresBudgets
     usage: JetStreamUsage
+    unsettled: PostgresUnsettled
+    awaiting: Awaiting
     observer: MetricsObserver
 
 
@@ -113,13 +123,19 @@ async def _open(process: Build) -> Stores:
     )
     observer = MetricsObserver(process.telemetry.metrics)
     keep = Keep(closed=timedelta(milliseconds=settings.closed_keep_ms))
-    guard = _guard(process)
+    guard, unsettled = _guard(process), PostgresUnsettled(database)
+    grace = timedelta(milliseconds=settings.awaiting_ms)
+    awaiting = Awaiting(JetStreamProgress(nats, process.clock), unsettled, process.clock, grace=grace)
     return Stores(
         database=database,
         redis=redis,
         guard=guard,
         nats=nats,
-        reservations=RedisReservations(redis, keep=keep, on_expired=observer.expired, guard=guard),
+        reservations=RedisReservations(
+            redis, keep=keep, on_expired=observer.expired, lapse=awaiting.lapse, guard=guard
+        ),
+        unsettled=unsettled,
+        awaiting=awaiting,
         ledger=PostgresLedger(database),
         prices=PostgresPrices(database),
         budgets=PostgresBudgets(database),
@@ -204,15 +220,16 @@ def _services(
 
 
 def _start(process: Build, stores: Stores) -> None:
-    unsettled = PostgresUnsettled(stores.database)
-    folding = Folding(stores.usage, stores.ledger, stores.reservations, unsettled, process.clock, stores.observer)
+    clock, unsettled = process.clock, stores.unsettled
+    folding = Folding(stores.usage, stores.ledger, stores.reservations, unsettled, clock, stores.observer)
     process.start("fold usage", folding.run())
     process.start("settle late", folding.settle_late())
     process.start("look after the usage stream", stores.usage.keep_house())
-    process.start("watch redis", _watch(process, "redis", lambda: answers(stores.redis, stores.guard)))
+    process.start("watch redis", _watch(process, "redis", lambda: takes_writes(stores.redis, stores.guard)))
     lasts_s = process.settings.limits_stale_ms / 1000
     process.start("watch postgresql", _watch(process, "postgresql", stores.database.ping, lasts_s))
     process.start("watch nats", _watch(process, "nats", lambda: _connected(stores.nats)))
+    process.start("watch the books", _watch(process, "books", stores.awaiting.look))
     process.on_drain(folding.stop)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from enum import Enum
 from typing import Protocol
 
@@ -145,8 +146,20 @@ class Unsettled(Protocol):
         """Keep them until they are done."""
         ...
 
+    async def waiting(self) -> bool:
+        """Whether there are any."""
+        ...
+
     async def settle_some(self, settle: Settle, limit: int) -> int:
         """Pass the oldest to `settle` and forget them once it returns; how many there were."""
+        ...
+
+
+class Progress(Protocol):
+    """How far usage is booked."""
+
+    async def booked_until(self) -> datetime:
+        """Every event that was published before is booked. Raises when that cannot be known."""
         ...
 
 
@@ -265,6 +278,7 @@ __all__ = [
     "Posted",
     "PostedState",
     "Prices",
+    "Progress",
     "Reservations",
     "Settle",
     "Unpostable",

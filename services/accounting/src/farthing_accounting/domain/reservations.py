@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from enum import Enum
 from typing import Final
 
@@ -20,6 +20,8 @@ from farthing_kit.usage import Tokens, TokenUsage
 MIN_TIME_TO_LIVE: Final = timedelta(seconds=1)
 MAX_TIME_TO_LIVE: Final = timedelta(hours=1)
 MAX_EXTENSIONS: Final = 128
+# Before any reservation.
+NEVER: Final = datetime.fromtimestamp(0, UTC)
 
 
 class Quantity(Enum):
@@ -32,7 +34,8 @@ class Quantity(Enum):
 
 
 class ReservationState(Enum):
-    """Where a reservation is in its life."""
+    """Where a reservation is in its life. An expired one still counts, but for its place, until it is settled or
+    released, or until it is known that neither will come."""
 
     OPEN = "open"
     SETTLED = "settled"

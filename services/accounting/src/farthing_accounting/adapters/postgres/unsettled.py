@@ -37,6 +37,12 @@ class PostgresUnsettled:
                 ([settlement.transaction_id for settlement in settlements],),
             )
 
+    async def waiting(self) -> bool:
+        """Whether there are any."""
+        async with self._database.transaction() as connection:
+            cursor = await connection.execute("SELECT EXISTS (SELECT FROM unsettled)")
+            return await cursor.fetchone() == (True,)
+
     async def settle_some(self, settle: Settle, limit: int) -> int:
         """They are forgotten when `settle` has returned and the transaction commits; otherwise they come again."""
         async with self._database.transaction() as connection:

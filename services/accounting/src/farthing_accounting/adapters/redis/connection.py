@@ -46,6 +46,17 @@ async def require_no_eviction(redis: Redis, guard: StoreGuard) -> None:
         )
 
 
+async def takes_writes(redis: Redis, guard: StoreGuard) -> bool:
+    """Whether it answers, also while it is left alone, and has memory for one more reservation."""
+    try:
+        async with guard.step(always=True):
+            memory = await redis.info("memory")
+    except StoreUnavailable:
+        return False
+    most = int(memory.get("maxmemory", 0))
+    return most == 0 or int(memory["used_memory"]) < most
+
+
 async def answers(redis: Redis, guard: StoreGuard) -> bool:
     """Whether it answers: asked also while it is left alone, and the guard learns of it."""
     try:

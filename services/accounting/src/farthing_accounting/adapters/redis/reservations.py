@@ -16,6 +16,7 @@ from farthing_accounting.adapters.redis.guard import guarded
 from farthing_accounting.domain.budgets import Counter, Limit, counters_of
 from farthing_accounting.domain.reservations import (
     MAX_EXTENSIONS,
+    NEVER,
     Answer,
     Closed,
     CountersMissing,
@@ -39,12 +40,12 @@ from farthing_kit.money import NanoUsd
 from farthing_kit.store_guard import StoreGuard
 from farthing_kit.usage import Tokens
 
-# Held sums must outlive every reservation in them (at most an hour); see reserve.lua for what depends on it.
-_HELD_KEEP: Final = timedelta(hours=2)
+# Held sums must outlive every reservation in them, also those that await a booking while the books stand still; see
+# reserve.lua for what depends on it.
+_HELD_KEEP: Final = timedelta(days=8)
 # Longer than any counter is kept, so that the newest settled position is never forgotten before a counter is.
 _META_KEEP: Final = timedelta(days=40)
 _COUNTER_KEEP_AFTER_END: Final = timedelta(hours=1)
-_FIXED_KEYS: Final = 4
 # A step has a limit of time: as many as a slow machine can still do in it.
 _SETTLED_AT_ONCE: Final = 64
 _FIELDS_OF_STANDING: Final = 5
@@ -52,19 +53,26 @@ _FIELDS_OF_STANDING: Final = 5
 
 @dataclass(frozen=True, slots=True)
 class Keep:
-    """How long what is over is remembered: a settled, released or expired reservation, the mark of a settlement."""
+    """How long what is over is remembered: a settled or released reservation, the mark of a settlement. As long as
+    something about it may still be under way to Redis: a repeated Reserve, a settlement that is sent again."""
 
-    closed: timedelta = timedelta(hours=1)
+    closed: timedelta = timedelta(minutes=2)
 
 
-def _script(name: str) -> str:
+# What frees memory, or asks, must be possible when Redis is full; what takes memory is refused before it does anything.
+_ALWAYS: Final = "#!lua flags=allow-oom\n"
+_WITH_ROOM: Final = "#!lua\n"
+
+
+def _script(name: str, head: str) -> str:
     folder = resources.files("farthing_accounting.adapters.redis") / "lua"
-    return (folder / "shared.lua").read_text() + (folder / f"{name}.lua").read_text()
+    return head + (folder / "shared.lua").read_text() + (folder / f"{name}.lua").read_text()
 
 
 class RedisReservations:
     """`clock` is for tests: without one, the time of the Redis server decides what has expired. `on_expired` is told
-    how many reservations a script found expired."""
+    how many reservations a script found expired. Those that expired before `lapse()` do not await a booking any more:
+    never, without it."""
 
     def __init__(
         self,
@@ -73,23 +81,25 @@ class RedisReservations:
         keep: Keep | None = None,
         clock: Clock | None = None,
         on_expired: Callable[[int], None] | None = None,
+        lapse: Callable[[], datetime] = lambda: NEVER,
         guard: StoreGuard | None = None,
     ) -> None:
         self._redis = redis
         self._guard = guard or guarded(Breaker(threshold=3, pause_s=0.5), SystemClock(), timeout_s=2.0)
         self._clock = clock
         self._on_expired = on_expired or _ignore
+        self._lapse = lapse
         self._common: dict[str, Any] = {
             "meta_keep_ms": _ms(_META_KEEP),
             "held_keep_ms": _ms(_HELD_KEEP),
             "closed_keep_ms": _ms((keep or Keep()).closed),
         }
-        self._reserve = redis.register_script(_script("reserve"))
-        self._extend = redis.register_script(_script("extend"))
-        self._release = redis.register_script(_script("release"))
-        self._settle = redis.register_script(_script("settle"))
-        self._install = redis.register_script(_script("install"))
-        self._standing = redis.register_script(_script("standing"))
+        self._reserve = redis.register_script(_script("reserve", _WITH_ROOM))
+        self._extend = redis.register_script(_script("extend", _WITH_ROOM))
+        self._release = redis.register_script(_script("release", _ALWAYS))
+        self._settle = redis.register_script(_script("settle", _ALWAYS))
+        self._install = redis.register_script(_script("install", _WITH_ROOM))
+        self._standing = redis.register_script(_script("standing", _ALWAYS))
 
     async def reserve(self, hold: Hold, limits: Sequence[Limit], version: int) -> Answer | Obstacle:
         """One atomic step over every scope."""
@@ -134,7 +144,7 @@ class RedisReservations:
         have left there without an answer."""
         keys = _Keys(org)
         ask = {"id": reservation_id}
-        reply = await self._run(self._release, keys, [keys.record(reservation_id)], ask, always=True)
+        reply = await self._run(self._release, keys, keys.of(reservation_id), ask, always=True)
         return _text(reply[0]) == "released"
 
     async def settle(self, settlements: Sequence[Settlement], *, recount: bool = False) -> None:
@@ -164,7 +174,7 @@ class RedisReservations:
         ]
         ask = {"life": incarnation, "position": position.transaction_id, "sums": sums}
         counters = [keys.counter(spent.counter) for spent in position.spent]
-        reply = await self._run(self._install, keys, [keys.meta, *counters], ask, counts=False)
+        reply = await self._run(self._install, keys, [*keys.of(""), *counters], ask, counts=False)
         return _text(reply[0]) == "installed"
 
     async def standing(self, org: str, counters: Sequence[Counter]) -> Sequence[Standing] | CountersMissing:
@@ -173,7 +183,7 @@ class RedisReservations:
             return []
         keys = _Keys(org)
         ask = {"scopes": [counter.scope.label for counter in counters]}
-        reply = await self._run(self._standing, keys, [keys.meta, *map(keys.counter, counters)], ask)
+        reply = await self._run(self._standing, keys, [*keys.of(""), *map(keys.counter, counters)], ask)
         if _text(reply[0]) == "missing":
             return _missing(reply, counters)
         numbers = [int(value) for value in reply[2:]]
@@ -200,8 +210,7 @@ class RedisReservations:
     ) -> Answer | Obstacle:
         body = {**ask, "limits": [_limit(limit) for limit in limits], "limits_version": version}
         counters = [limit.counter for limit in limits]
-        record = keys.record(reservation_id)
-        reply = await self._run(script, keys, [record, *map(keys.counter, counters)], body)
+        reply = await self._run(script, keys, [*keys.of(reservation_id), *map(keys.counter, counters)], body)
         return _answer(reply, reservation_id, counters)
 
     async def _run(
@@ -225,7 +234,9 @@ class RedisReservations:
             self._on_expired(expired)
 
     def _encoded(self, keys: _Keys, ask: dict[str, Any]) -> str:
-        body = {**self._common, **ask, "record_prefix": keys.record("")}
+        record_prefix, trace_prefix = keys.of("")
+        lapse = int(self._lapse().timestamp() * 1000)
+        body = {**self._common, **ask, "record_prefix": record_prefix, "trace_prefix": trace_prefix, "lapse": lapse}
         if self._clock is not None:
             body["now"] = str(int(self._clock.now().timestamp() * 1000))
         return json.dumps(body)
@@ -233,7 +244,7 @@ class RedisReservations:
     def _settlement(self, settlement: Settlement, recount: bool) -> tuple[list[str], dict[str, Any]]:
         keys = _Keys(settlement.principal.org)
         counters = [keys.counter(counter) for counter in counters_of(settlement.principal, settlement.end_time)]
-        names = [*keys.fixed, keys.record(settlement.reservation_id), *counters, keys.marker(settlement.request_id)]
+        names = [*keys.fixed, *keys.of(settlement.reservation_id), *counters, keys.marker(settlement.transaction_id)]
         return names, {
             "id": settlement.reservation_id,
             "position": settlement.transaction_id,
@@ -244,7 +255,7 @@ class RedisReservations:
         }
 
 
-_ANNOUNCE: Final = """
+_ANNOUNCE: Final = """#!lua flags=allow-oom
 if tonumber(redis.call('HGET', KEYS[1], 'lim') or '0') < tonumber(ARGV[1]) then
   redis.call('HSET', KEYS[1], 'lim', ARGV[1])
 end
@@ -262,14 +273,18 @@ class _Keys:
         self.meta = f"{self._prefix}meta"
 
     @property
-    def fixed(self) -> tuple[str, str, str]:
-        return (self.meta, f"{self._prefix}held", f"{self._prefix}open")
+    def fixed(self) -> tuple[str, str, str, str]:
+        return (self.meta, f"{self._prefix}held", f"{self._prefix}open", f"{self._prefix}awaiting")
+
+    def of(self, reservation_id: str) -> tuple[str, str]:
+        """The record of a reservation, and the trace that it leaves."""
+        return (self.record(reservation_id), f"{self._prefix}x:{reservation_id}")
 
     def record(self, reservation_id: str) -> str:
         return f"{self._prefix}r:{reservation_id}"
 
-    def marker(self, request_id: str) -> str:
-        return f"{self._prefix}s:{request_id}"
+    def marker(self, transaction_id: int) -> str:
+        return f"{self._prefix}s:{transaction_id}"
 
     def counter(self, counter: Counter) -> str:
         return f"{self._prefix}c:{counter.label}"

@@ -7,9 +7,9 @@ local meta = redis.call('HMGET', KEYS[1], 'inc', 'pos')
 if ask.life ~= life or (meta[1] == life and number(meta[2]) > ask.position) then
   return {'again'}
 end
-for i = 5, #KEYS do
+for i = FIXED + 1, #KEYS do
   if redis.call('HGET', KEYS[i], 'inc') ~= life then
-    local sum = ask.sums[i - 4]
+    local sum = ask.sums[i - FIXED]
     redis.call('HSET', KEYS[i], 'inc', life, 'pos', int(ask.position), 'm', sum.m, 't', sum.t)
     redis.call('PEXPIRE', KEYS[i], int(sum.keep_ms))
   end

@@ -4,6 +4,7 @@
 -- true also for one who read the ledger before the transaction was committed (see install.lua). A counter that was loaded
 -- after the commit has the transaction already: its position tells.
 --
+-- The mark keeps the same call from being done twice; a transaction that is settled again later is recounted.
 -- ask.marker_at says which key is the mark; the counters are before it. ask.amount and ask.tokens are texts: what was
 -- spent may be greater than what a double holds, and is only ever added.
 local now = moment()
@@ -16,19 +17,14 @@ if not first and not ask.recount then
 end
 
 if ask.id ~= '' then
-  if state_of(ask.id, now) == 'open' then
-    close(ask.id, 'settled')
-  else
-    redis.call('HSET', KEYS[4], 'st', 'settled')
-    redis.call('PEXPIRE', KEYS[4], ask.closed_keep_ms)
-  end
+  close(ask.id, SETTLED)
 end
 
 local meta = redis.call('HMGET', KEYS[1], 'inc', 'pos')
 if meta[1] ~= life or number(meta[2]) < ask.position then
   redis.call('HSET', KEYS[1], 'inc', life, 'pos', int(ask.position))
 end
-for i = 5, ask.marker_at - 1 do
+for i = FIXED + 1, ask.marker_at - 1 do
   local kept = redis.call('HMGET', KEYS[i], 'inc', 'pos')
   if kept[1] == life then
     if ask.recount then

@@ -3,19 +3,29 @@
 -- All keys of an organisation share its hash tag, so that they lie in one slot of a Redis Cluster:
 --   KEYS[1] meta   hash: inc = life of the server that `pos` belongs to, pos = newest transaction settled in it,
 --                  lim = newest announced version of the limits
---   KEYS[2] held   hash: <scope>|m, <scope>|t, <scope>|n = money, tokens and requests held by open reservations
+--   KEYS[2] held   hash: <scope>|m, <scope>|t = money and tokens held by reservations that are open or await their
+--                  booking; <scope>|n = requests in flight: those of open ones
 --   KEYS[3] open   sorted set: id of each open reservation, by the millisecond in which it expires
---   KEYS[4] the record of the reservation at hand, a hash: st = state, d = digest of its body, m, t, n (not there: 1), exp,
---                  sc = its scopes, mo = model, pv = price version, x:<key> = digest of an extension
---   from KEYS[5] on, counters, hashes: inc = life of the server in which it was loaded, pos = newest transaction that is
+--   KEYS[4] awaiting   sorted set: id of each that expired, by that millisecond: it may have been used, and the usage is
+--                  not booked yet
+--   KEYS[5] the record of the reservation at hand, a hash: st = open or expired, d = digest of its body, m, t, n (not
+--                  there: 1), exp, sc = its scopes, mo = model, pv = price version, x:<key> = digest of an extension
+--   KEYS[6] the trace that it leaves when it is closed, a number (see ENDED): what comes late finds it
+--   from KEYS[7] on, counters, hashes: inc = life of the server in which it was loaded, pos = newest transaction that is
 --                  in what was loaded, m, t = money and tokens spent
--- Records of other reservations of the same organisation (those that expire meanwhile) are reached by ask.record_prefix.
+-- Records of other reservations of the same organisation (those that expire meanwhile) are reached by ask.record_prefix,
+-- their traces by ask.trace_prefix.
 --
 -- Numbers stay below 2^53, where doubles are exact; `int` writes them without an exponent.
 
 local ask = cjson.decode(ARGV[1])
 
 local REAP_AT_ONCE = 256
+-- Keys before the counters.
+local FIXED = 6
+-- Small numbers cost Redis no memory of their own.
+local RELEASED, SETTLED = '1', '2'
+local ENDED = {[RELEASED] = 'released', [SETTLED] = 'settled'}
 
 local function int(number)
   return string.format('%.0f', number)
@@ -44,45 +54,72 @@ local function touch()
   redis.call('PEXPIRE', KEYS[1], ask.meta_keep_ms)
   redis.call('PEXPIRE', KEYS[2], ask.held_keep_ms)
   redis.call('PEXPIRE', KEYS[3], ask.held_keep_ms)
+  redis.call('PEXPIRE', KEYS[4], ask.held_keep_ms)
 end
 
--- Ends an open reservation, and gives back what it held.
-local function close(id, state)
-  local record = ask.record_prefix .. id
-  redis.call('ZREM', KEYS[3], id)
-  local kept = redis.call('HMGET', record, 'm', 't', 'sc', 'n')
-  if not kept[1] then
-    return
-  end
-  for _, scope in ipairs(cjson.decode(kept[3])) do
-    local money = redis.call('HINCRBY', KEYS[2], scope .. '|m', int(0 - kept[1]))
-    local tokens = redis.call('HINCRBY', KEYS[2], scope .. '|t', int(0 - kept[2]))
-    local places = redis.call('HINCRBY', KEYS[2], scope .. '|n', int(0 - (kept[4] or '1')))
-    if money <= 0 and tokens <= 0 and places <= 0 then
+-- Takes money, tokens and places off what scopes hold.
+local function take_off(scopes, money, tokens, places)
+  for _, scope in ipairs(cjson.decode(scopes)) do
+    local m = redis.call('HINCRBY', KEYS[2], scope .. '|m', int(0 - money))
+    local t = redis.call('HINCRBY', KEYS[2], scope .. '|t', int(0 - tokens))
+    local n = redis.call('HINCRBY', KEYS[2], scope .. '|n', int(0 - places))
+    if m <= 0 and t <= 0 and n <= 0 then
       redis.call('HDEL', KEYS[2], scope .. '|m', scope .. '|t', scope .. '|n')
     end
   end
-  redis.call('HSET', record, 'st', state)
-  redis.call('PEXPIRE', record, ask.closed_keep_ms)
 end
 
--- Nobody watches the clock: whoever comes next ends what has expired.
+-- Its time is up, so that its place is free; its money and tokens go on counting, since what was used may not be booked
+-- yet. Of the record stays what has to be taken off in the end.
+local function expire(id)
+  local record = ask.record_prefix .. id
+  local kept = redis.call('HMGET', record, 'sc', 'n', 'exp')
+  redis.call('ZREM', KEYS[3], id)
+  if kept[1] then
+    redis.call('ZADD', KEYS[4], kept[3], id)
+    take_off(kept[1], 0, 0, kept[2] or '1')
+    redis.call('HSET', record, 'st', 'expired')
+    redis.call('HDEL', record, 'd', 'n', 'exp', 'mo', 'pv', 'xs')
+  end
+end
+
+-- Ends a reservation and gives back what it still held. With `trace`, what comes late finds out how.
+local function close(id, trace)
+  local record = ask.record_prefix .. id
+  local open, awaiting = redis.call('ZREM', KEYS[3], id), redis.call('ZREM', KEYS[4], id)
+  if open + awaiting > 0 then
+    local kept = redis.call('HMGET', record, 'sc', 'm', 't', 'n')
+    if kept[1] then
+      take_off(kept[1], kept[2], kept[3], open > 0 and (kept[4] or '1') or '0')
+    end
+  end
+  redis.call('DEL', record)
+  if trace then
+    redis.call('SET', ask.trace_prefix .. id, trace, 'PX', ask.closed_keep_ms)
+  end
+end
+
+-- Nobody watches the clock: whoever comes next expires what is due, and drops what has awaited a booking until ask.lapse,
+-- when all usage of that time is known to be booked.
 local function reap(now)
   local expired = redis.call('ZRANGEBYSCORE', KEYS[3], '-inf', now, 'LIMIT', 0, REAP_AT_ONCE)
   for _, id in ipairs(expired) do
-    close(id, 'expired')
+    expire(id)
+  end
+  for _, id in ipairs(redis.call('ZRANGEBYSCORE', KEYS[4], '-inf', ask.lapse, 'LIMIT', 0, REAP_AT_ONCE)) do
+    close(id)
   end
   return #expired
 end
 
--- The state of a reservation; false when nothing is known of it.
+-- The state of the reservation at hand; false when nothing is known of it.
 local function state_of(id, now)
-  local kept = redis.call('HMGET', KEYS[4], 'st', 'exp')
+  local kept = redis.call('HMGET', KEYS[5], 'st', 'exp')
   if kept[1] == 'open' and number(kept[2]) <= now then
-    close(id, 'expired')
+    expire(id)
     return 'expired'
   end
-  return kept[1]
+  return kept[1] or ENDED[redis.call('GET', KEYS[6])] or false
 end
 
 local function outdated()
@@ -94,7 +131,7 @@ end
 local function left_of_limits(life)
   local fields, spent, missing = {}, {}, {}
   for i, limit in ipairs(ask.limits) do
-    local kept = redis.call('HMGET', KEYS[4 + i], 'inc', 'm', 't')
+    local kept = redis.call('HMGET', KEYS[FIXED + i], 'inc', 'm', 't')
     if kept[1] ~= life then
       missing[#missing + 1] = i
     end
@@ -152,7 +189,7 @@ local function hold(scopes, amount, tokens, places)
 end
 
 local function held_reply(reaped, left)
-  local kept = redis.call('HMGET', KEYS[4], 'm', 't', 'exp', 'mo', 'pv')
+  local kept = redis.call('HMGET', KEYS[5], 'm', 't', 'exp', 'mo', 'pv')
   return {'held', reaped, kept[1], kept[2], kept[3], kept[4], kept[5], unpack(left)}
 end
 

@@ -3,7 +3,7 @@ local reaped = reap(moment())
 local life = incarnation()
 local spent, missing = {}, {}
 for i = 1, #ask.scopes do
-  spent[i] = redis.call('HMGET', KEYS[4 + i], 'inc', 'm', 't')
+  spent[i] = redis.call('HMGET', KEYS[FIXED + i], 'inc', 'm', 't')
   if spent[i][1] ~= life then
     missing[#missing + 1] = i
   end
