@@ -29,7 +29,9 @@ EVEN_OVERLAP: Final = 0.5
 AGREES_FROM: Final = 0.6
 DISAGREES_TO: Final = 0.4
 
-_WORD: Final = re.compile(r"\d+(?:[.,]\d+)*|[^\W\d_]+")
+# Chinese and Japanese put no space between words: there each character counts.
+_IDEOGRAPHS: Final = r"\u3040-\u30ff\u3400-\u9fff"
+_WORD: Final = re.compile(rf"\d+(?:[.,]\d+)*|[{_IDEOGRAPHS}]|[^\W\d_{_IDEOGRAPHS}]+")
 _FILLER: Final = frozenset(
     "a an the is are was were be it its this that of in on at to and or for with as by so therefore answer".split()
 )

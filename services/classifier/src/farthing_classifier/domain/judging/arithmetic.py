@@ -47,7 +47,8 @@ _TOKEN: Final = re.compile(
                   | [.;!?:,](?=\s|$)
                   | \n(?![ \t]{0,8}=) )
   | (?P<NUMBER>   (?P<currency>[$€£¥]\ ?)?
-                  (?: (?P<digits>\d{1,3}(?:,\d{3}){1,6}(?!\d)|\d+)(?P<places>\.\d+)? | \.\d+ ) )
+                  (?: (?P<digits>\d{1,3}(?:,\d{3}){1,6}(?!\d)|\d+)(?P<places>\.\d+)? | \.\d+ )
+                  (?P<power>[eE][-+]?\d{1,2}(?!\w))? )
   | (?P<EQUALS>   (?<![<>=!≤≥:+*/])=(?![=>]) )
   | (?P<OPERATOR> [-+−–*/×·÷⋅∙^%] )
   | (?P<OPEN>     [(\[{] )
@@ -108,13 +109,14 @@ def _is_glued(found: Sequence[Token], kind: Kind, start: int) -> bool:
 
 
 def _number(match: re.Match[str], text: str) -> Token:
-    whole, places = match["digits"], match["places"]
-    digits = text.lstrip("$€£¥ ") if whole is None else whole.replace(",", "") + (places or "")
-    if len(digits) > MAX_DIGITS + 1:
+    whole, places, power = match["digits"], match["places"], match["power"] or ""
+    digits = text.lstrip("$€£¥ ").removesuffix(power) if whole is None else whole.replace(",", "") + (places or "")
+    value = float(digits + power) if len(digits) <= MAX_DIGITS + 1 else MAX_VALUE
+    if value >= MAX_VALUE:
         return Token(Kind.STOP, "", match.start(), match.end())
-    decimals = len(digits.partition(".")[2])
+    decimals = max(0, len(digits.partition(".")[2]) - int(power[1:] or 0))
     currency = match["currency"] is not None
-    return Token(Kind.NUMBER, digits, match.start(), match.end(), float(digits), decimals, currency=currency)
+    return Token(Kind.NUMBER, digits + power, match.start(), match.end(), value, decimals, currency=currency)
 
 
 def _with_spoken_operators(row: list[Token]) -> list[Token]:

@@ -101,7 +101,11 @@ def _is_fraction(row: list[Token], index: int) -> bool:
 def _is_negative(row: list[Token], index: int) -> bool:
     if index == 0 or row[index - 1].text != "-" or row[index - 1].end != row[index].start:
         return False
-    return index == 1 or row[index - 2].kind not in (Kind.NUMBER, Kind.CLOSE)
+    if index == 1:
+        return True
+    before = row[index - 2]
+    glued = before.kind is Kind.WORD and before.text.isalpha() and before.end == row[index - 1].start  # room B-25
+    return not glued and before.kind not in (Kind.NUMBER, Kind.CLOSE)
 
 
 def _option(text: str) -> str | None:
