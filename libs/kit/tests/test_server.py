@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import grpc
@@ -14,8 +15,18 @@ from google.protobuf.wrappers_pb2 import StringValue
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
+from farthing.type.v1 import request_context_pb2
 from farthing_kit import status
-from farthing_kit.context import ContextSigner, Priority, Role, current_context, service_context
+from farthing_kit.context import (
+    CLOCK_SLACK_S,
+    MAX_CALL_LIFE_S,
+    METADATA_KEY,
+    ContextSigner,
+    Priority,
+    Role,
+    current_context,
+    service_context,
+)
 from farthing_kit.errors import (
     ContextInvalid,
     FarthingError,
@@ -38,6 +49,7 @@ from farthing_kit.testing.settings import settings as settings_of
 from farthing_kit.testing.waiting import until
 
 SECRET_TEXT = "a secret prompt"
+SAY = f"/{NAME}/Say"
 
 
 def text(value: str) -> StringValue:
@@ -70,7 +82,7 @@ async def test_an_unhandled_exception_tells_the_caller_nothing_but_an_id(caplog:
         with pytest.raises(InternalError) as stream:
             async for _ in stub.Repeat(text("x")):
                 pass
-        raw = await raw_call(server, "Say", b"", [("farthing-context-bin", server.signer.sign(tenant_context()))])
+        raw = await raw_call(server, "Say", b"", [(METADATA_KEY, server.signer.sign(tenant_context(), SAY))])
     for error in (unary.value, stream.value):
         assert error.message == "internal"
         assert error.metadata["error_id"] in caplog.text or any(
@@ -155,16 +167,36 @@ async def test_a_call_without_a_context_is_refused_and_health_and_reflection_are
 
 async def test_forged_and_expired_contexts_are_refused() -> None:
     clock = VirtualClock()
-    verifier = ContextSigner(TEST_SECRET, clock=clock, lifetime_s=60)
+    verifier = ContextSigner(TEST_SECRET, clock=clock)
     async with serving(echo_service(), verifier=verifier) as server:
         with pytest.raises(ContextInvalid) as forged:
             await EchoStub(server.channel(signer=ContextSigner(b"x" * 32))).Say(text("x"))
         assert forged.value.metadata == {"cause": "forged"}
-        old = [("farthing-context-bin", verifier.sign(tenant_context()))]
-        await clock.advance(61)
+        old = [(METADATA_KEY, verifier.sign(tenant_context(), SAY, lifetime_s=1))]
+        await clock.advance(2 + CLOCK_SLACK_S)
         with pytest.raises(ContextInvalid) as expired:
             await EchoStub(server.channel(signer=None)).Say(text("x"), metadata=old)
         assert expired.value.metadata == {"cause": "expired"}
+
+
+async def test_a_context_that_was_overheard_is_good_for_no_other_method() -> None:
+    overheard: list[bytes] = []
+
+    async def say(request: StringValue, context: Any) -> StringValue:
+        overheard.append(dict(context.invocation_metadata())[METADATA_KEY])
+        return request
+
+    async with serving(echo_service(say)) as server:
+        await EchoStub(server.channel()).Say(text("x"))
+        replayed = EchoStub(server.channel(signer=None))
+        with pytest.raises(ContextInvalid) as misused:
+            async for _ in replayed.Repeat(text("x"), metadata=[(METADATA_KEY, overheard[0])]):
+                pass
+        assert misused.value.metadata == {"cause": "made for another call"}
+        carried = request_context_pb2.SignedContext.FromString(overheard[0])
+        context = request_context_pb2.RequestContext.FromString(carried.context)
+        life = context.expire_time.ToDatetime(UTC) - datetime.now(UTC)
+        assert life < timedelta(seconds=MAX_CALL_LIFE_S + CLOCK_SLACK_S + 1)
 
 
 async def test_roles_are_held_for_each_method() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hmac
+import math
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,7 +22,10 @@ from farthing_kit.errors import ContextInvalid
 
 METADATA_KEY: Final = "farthing-context-bin"
 MIN_SECRET_BYTES: Final = 32
-DEFAULT_LIFETIME_S: Final = 600.0
+# A context outlives its call by as much as the clocks of two hosts may differ. Calls are verified when they begin, so
+# even one that stays open for ever needs no longer life than this.
+CLOCK_SLACK_S: Final = 30.0
+MAX_CALL_LIFE_S: Final = 60.0
 
 
 class Role(IntEnum):
@@ -102,31 +106,30 @@ def use_context(context: RequestContext) -> Iterator[RequestContext]:
 
 
 class ContextSigner:
-    """Signs and verifies contexts under the secret of the mesh (HMAC-SHA256), each with a moment of expiry."""
+    """Signs and verifies contexts under the secret of the mesh (HMAC-SHA256): each for one audience, until one moment.
 
-    def __init__(self, secret: bytes, *, clock: Clock | None = None, lifetime_s: float = DEFAULT_LIFETIME_S) -> None:
+    Whoever sees a context on its way can do with it what it was made for, for as long as it lives, and nothing else.
+    """
+
+    def __init__(self, secret: bytes, *, clock: Clock | None = None) -> None:
         if len(secret) < MIN_SECRET_BYTES:
             raise ValueError(f"the mesh secret has {len(secret)} bytes; it needs at least {MIN_SECRET_BYTES}")
         self._secret = secret
         self._clock = clock or SystemClock()
-        self._lifetime_s = lifetime_s
-        self._last: tuple[RequestContext, int, bytes] | None = None
+        self._last: tuple[RequestContext, bytes] | None = None
 
-    def sign(self, context: RequestContext) -> bytes:
-        """The serialised SignedContext of a context, valid from now for the signer's lifetime."""
-        expires = int(self._clock.now().timestamp() + self._lifetime_s)
-        last = self._last
-        if last is not None and last[0] is context and last[1] == expires:
-            return last[2]  # a request calls several services in the same second
-        message = _to_message(context)
-        message.expire_time.seconds = expires
-        raw = message.SerializeToString()
-        signed = request_context_pb2.SignedContext(context=raw, signature=self._mac(raw)).SerializeToString()
-        self._last = (context, expires, signed)
-        return signed
+    def sign(self, context: RequestContext, audience: str, *, lifetime_s: float = MAX_CALL_LIFE_S) -> bytes:
+        """The serialised SignedContext of a context: for `audience` alone, and no longer than what carries it lives."""
+        bound = request_context_pb2.RequestContext(audience=audience)
+        bound.expire_time.seconds = math.ceil(self._clock.now().timestamp() + lifetime_s + CLOCK_SLACK_S)
+        raw = self._serialised(context) + bound.SerializeToString()  # two halves of one message
+        return request_context_pb2.SignedContext(context=raw, signature=self._mac(raw)).SerializeToString()
 
-    def verify(self, signed: bytes | None) -> RequestContext:
-        """The context inside, if the mesh made it and it is still valid; ContextInvalid otherwise."""
+    def verify(self, signed: bytes | None, audience: str) -> RequestContext:
+        """The context inside, if the mesh made it, for this audience, and it is still valid; ContextInvalid otherwise.
+
+        Signers of earlier versions named no audience; only who knows the secret can leave it out.
+        """
         if signed is None:
             raise _invalid("missing")
         try:
@@ -136,9 +139,18 @@ class ContextSigner:
         if not hmac.compare_digest(self._mac(envelope.context), envelope.signature):
             raise _invalid("forged")
         message = request_context_pb2.RequestContext.FromString(envelope.context)
+        if message.audience and message.audience != audience:
+            raise _invalid("made for another call")
         if message.expire_time.seconds <= self._clock.now().timestamp():
             raise _invalid("expired")
         return _from_message(message)
+
+    def _serialised(self, context: RequestContext) -> bytes:
+        """What all calls of one request have in common: it calls several services in a row."""
+        last = self._last
+        if last is None or last[0] is not context:
+            last = self._last = (context, _to_message(context).SerializeToString())
+        return last[1]
 
     def _mac(self, raw: bytes) -> bytes:
         return hmac.digest(self._secret, raw, "sha256")

@@ -21,12 +21,16 @@ from farthing_scheduler.domain.job import Chunk, Finished, Job, Reply, Started
 
 # The service whose name stands in an error that has none of ours in it.
 _INFERENCE: Final = "farthing.inference.v1.InferenceService"
+# What the context of a job is signed for: no call takes it, and no call's context makes a job.
+_JOB: Final = JobMessage.DESCRIPTOR.full_name
 
 
 def job_to_bytes(job: Job, signer: ContextSigner) -> bytes:
     """A job as it waits in the queue."""
     message = JobMessage(
-        signed_context=signer.sign(job.context),
+        signed_context=signer.sign(
+            job.context, _JOB, lifetime_s=max(0.0, (job.deadline - job.enqueued).total_seconds())
+        ),
         request=job.request,
         deadline_time=timestamp(job.deadline),
         enqueue_time=timestamp(job.enqueued),
@@ -39,7 +43,7 @@ def job_from_bytes(data: bytes, signer: ContextSigner) -> Job:
     """A job from the queue. Raises DecodeError for other bytes, and ContextInvalid if the mesh did not make it."""
     message = JobMessage.FromString(data)
     return Job(
-        context=signer.verify(message.signed_context),
+        context=signer.verify(message.signed_context, _JOB),
         request=message.request,
         deadline=_moment(message.deadline_time),
         enqueued=_moment(message.enqueue_time),

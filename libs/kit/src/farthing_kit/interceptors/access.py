@@ -13,7 +13,7 @@ def check(method: Method, signed: bytes | None, verifier: ContextSigner | None) 
         return None
     if verifier is None:
         raise ContextInvalid("this server has no mesh secret", metadata={"cause": "no secret"})
-    context = verifier.verify(signed)
+    context = verifier.verify(signed, method.path)
     if context.role not in method.roles:
         raise PermissionDenied(
             f"the role {context.role.name} may not call {method.name}; "

@@ -19,7 +19,7 @@ from opentelemetry import trace
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode
 
 from farthing_kit import deadline, status
-from farthing_kit.context import METADATA_KEY, ContextSigner, RequestContext, current_context
+from farthing_kit.context import MAX_CALL_LIFE_S, METADATA_KEY, ContextSigner, RequestContext, current_context
 from farthing_kit.errors import DeadlineTooShort, FarthingError
 from farthing_kit.interceptors.method import parse_path
 from farthing_kit.telemetry import Attr, Telemetry, tracing
@@ -57,12 +57,15 @@ class _Caller:
         )
         return _Attempt(self, service, method, span)
 
-    def metadata(self, own: MetadataPairs | None, span: Span) -> list[tuple[str, str | bytes]]:
+    def metadata(
+        self, own: MetadataPairs | None, span: Span, path: str, limit_s: float | None
+    ) -> list[tuple[str, str | bytes]]:
         pairs: list[tuple[str, str | bytes]] = list(own or ())
         pairs.extend(tracing.headers(span.get_span_context()))
         context = current_context() or self._identity
         if self._signer is not None and context is not None:
-            pairs.append((METADATA_KEY, self._signer.sign(context)))
+            life_s = MAX_CALL_LIFE_S if limit_s is None else min(limit_s, MAX_CALL_LIFE_S)
+            pairs.append((METADATA_KEY, self._signer.sign(context, path, lifetime_s=life_s)))
         return pairs
 
     def observe(self, attempt: _Attempt, code: grpc.StatusCode) -> None:
@@ -201,6 +204,7 @@ class _Multicallable:
 
     def __init__(self, inner: Any, path: str, caller: _Caller, *, streams: bool) -> None:
         self._inner = inner
+        self._path = path
         self._service, self._method = parse_path(path)
         self._caller = caller
         self._kind: type[_Call] = StreamCall if streams else UnaryCall
@@ -221,7 +225,7 @@ class _Multicallable:
         inner = self._inner(
             request,
             timeout=limit_s,
-            metadata=self._caller.metadata(metadata, attempt.span),
+            metadata=self._caller.metadata(metadata, attempt.span, self._path, limit_s),
             credentials=credentials,
             wait_for_ready=wait_for_ready,
             compression=compression,
