@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from farthing_gateway.app.request import Request
 from farthing_gateway.domain.cachekey import CacheKey
 from farthing_gateway.ports import FlightLine, FlightNews, Found, Lead
+from farthing_kit import tasks
 from farthing_kit.errors import FarthingError
 
 Flight = tuple[str, CacheKey, int, int]
@@ -81,7 +82,7 @@ class HearingAlong:
         if stream is None or stream.over:
             stream = self._streams[flight] = _Stream()
             # Under the deadline and in the name of who came first: who comes later follows anew if that is over.
-            stream.task = asyncio.create_task(self._read(stream, request.key, found), name="follow")
+            stream.task = tasks.spawn("follow", self._read(stream, request.key, found))
         stream.listeners += 1
         return stream
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from farthing_inference.domain.errors import ModelFull, ModelUnavailable
 from farthing_inference.domain.fleet import Fleet
 from farthing_inference.domain.pools import Placement
-from farthing_kit import deadline
+from farthing_kit import deadline, tasks
 from farthing_kit.clock import Clock
 from farthing_kit.telemetry import Log
 
@@ -79,7 +79,7 @@ class Places:
     async def _news(self, limit_s: float) -> None:
         """Until the fleet has changed, or the time is up."""
         change = asyncio.get_running_loop().create_future()
-        sleep = asyncio.ensure_future(self._clock.sleep(limit_s))
+        sleep = tasks.awaited("pause", self._clock.sleep(limit_s))
         self._waiting.append(change)
         try:
             await asyncio.wait({change, sleep}, return_when=asyncio.FIRST_COMPLETED)
