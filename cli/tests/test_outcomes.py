@@ -11,9 +11,9 @@ from farthing.classifier.v1 import classifier_service_pb2 as classifier_pb
 from farthing.gateway.v1 import outcome_service_pb2 as pb
 from farthing.type.v1 import model_pb2
 from farthing_cli import heads, outcomes
-from farthing_cli.errors import CliError
+from farthing_cli.arguments import Moment
 from farthing_cli.main import main
-from farthing_cli.models import classifier_line
+from farthing_cli.models import classifier_lines
 from farthing_cli.state import StateFolder
 from farthing_cli.up import children
 from farthing_cli.up.options import SERVERS, SERVICES, UpOptions
@@ -33,13 +33,13 @@ NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
     ],
 )
 def test_moments_are_read_as_people_write_them(text: str, meant: datetime) -> None:
-    assert outcomes.moment(text, NOW) == meant
+    assert Moment().read(text, NOW) == meant
 
 
 @pytest.mark.parametrize("text", ["yesterday", "7", "-7d", "2026-13-01", "7 d"])
 def test_other_moments_are_refused_with_what_to_say(text: str) -> None:
-    with pytest.raises(CliError, match="7d, 12h, 30m"):
-        outcomes.moment(text, NOW)
+    with pytest.raises(ValueError, match="7d, 12h, 30m"):
+        Moment().read(text, NOW)
 
 
 def test_an_outcome_is_one_object_in_words() -> None:
@@ -68,9 +68,9 @@ def test_the_classifier_is_one_line_and_drift_a_second() -> None:
     info = classifier_pb.GetModelInfoResponse(
         model_version="heads-v2+ab", calibration_version="shipped", execution_provider="CPUExecutionProvider"
     )
-    assert classifier_line(info) == "classifier: heads-v2+ab, calibration shipped, on CPUExecutionProvider"
+    assert classifier_lines(info) == ["classifier: heads-v2+ab, calibration shipped, on CPUExecutionProvider"]
     info.drift.drifted = True
-    assert len(classifier_line(info).splitlines()) == 2
+    assert len(classifier_lines(info)) == 2
 
 
 def test_the_commands_on_models_are_there_and_models_alone_lists_them() -> None:

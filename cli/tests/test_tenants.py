@@ -7,7 +7,7 @@ import pytest
 from farthing.accounting.v1 import policy_pb2
 from farthing.type.v1 import model_pb2
 from farthing_cli.errors import CliError
-from farthing_cli.tenants import read
+from farthing_cli.tenants_file import read
 from farthing_kit.local.wheels import config_dir
 
 
@@ -64,13 +64,13 @@ def test_a_policy_says_what_the_semantic_cache_may_do(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "says"),
     [
-        ("hit_price_share = 1.1", "policy.hit_price_share must be a number from 0 to 1"),
-        ("hit_price_share = -0.1", "policy.hit_price_share must be a number from 0 to 1"),
-        ("hit_price_share = nan", "policy.hit_price_share must be a number from 0 to 1"),
+        ("hit_price_share = 1.1", "policy.hit_price_share is 1.1, must be from 0 to 1"),
+        ("hit_price_share = -0.1", "policy.hit_price_share is -0.1, must be from 0 to 1"),
+        ("hit_price_share = nan", "policy.hit_price_share is nan, must be a number from 0 to 1"),
         ("hit_price_share = 0.1234567", "policy.hit_price_share is 0.1234567, must have at most 6 digits"),
-        ("quality_floor = 70", "policy.quality_floor must be a number from 0 to 1"),
-        ('quality_floor = "0.7"', "policy.quality_floor must be a number from 0 to 1"),
-        ("cascade = 1", "policy.cascade must be true or false"),
+        ("quality_floor = 70", "policy.quality_floor is 70, must be from 0 to 1"),
+        ('quality_floor = "0.7"', "policy.quality_floor is '0.7', must be a number, without quotation marks"),
+        ("cascade = 1", "policy.cascade is 1, must be true or false"),
         ('cache_scope = "world"', "policy.cache_scope is 'world', must be one of org, team, user"),
         ('task_models = { poetry = "large" }', "task_models: there is no 'poetry'; there are chat"),
         ("quality = 0.7", "there is no 'quality'; there are cache,"),

@@ -4,9 +4,9 @@ import json
 from pathlib import Path
 
 import pytest
-from rich.console import Console
 
 from farthing_cli import trace
+from farthing_cli.console import Console
 from farthing_cli.errors import CliError
 from farthing_kit.telemetry.names import Attr
 

@@ -1,14 +1,12 @@
 """`farthing ask`: one question, streamed, with one line on what it took."""
 
-import json
-import sys
 from collections.abc import Sequence
 
 from rich.console import Group, RenderableType
-from rich.table import Table
 
 from farthing.gateway.v1 import gateway_service_pb2 as pb
 from farthing.type.v1 import model_pb2
+from farthing_cli.console import Table, say_json, say_lines, stream
 from farthing_cli.generation import Answer, Gateway, cache_name, finish_name, tier_name
 from farthing_cli.mesh import Mesh
 from farthing_cli.money import dollars, share
@@ -21,24 +19,19 @@ async def ask(mesh: Mesh, prompt: pb.Prompt, *, org: str | None, timeout_s: floa
     """Ask, show the answer while it comes, end with the summary."""
     async with channel(mesh.require_gateway()) as opened:
         gateway = Gateway(opened, mesh.api_key(org), timeout_s)
-        answer = await gateway.ask(prompt, show=_ignore if as_json else _show)
+        answer = await gateway.ask(prompt, show=_ignore if as_json else stream)
     if as_json:
-        print(json.dumps(as_dict(answer), ensure_ascii=False, indent=2))
+        say_json(as_dict(answer))
     else:
-        print(f"\n\n{summary(answer)}")
+        say_lines(["", "", *summary(answer)])
     return answer
-
-
-def _show(text: str) -> None:
-    sys.stdout.write(text)
-    sys.stdout.flush()
 
 
 def _ignore(text: str) -> None:
     del text
 
 
-def summary(answer: Answer) -> str:
+def summary(answer: Answer) -> list[str]:
     """Cache level, tier, model, pool, tokens, cost, saving, time, and the id to trace it by; then what was degraded."""
     decision, final, usage = answer.decision, answer.final, answer.final.usage
     place = f"pool {decision.pool}" if decision.pool else "no pool"
@@ -56,7 +49,7 @@ def summary(answer: Answer) -> str:
     )
     degraded = [f"degraded: {each.consequence}" for each in decision.degradations]
     judged = [f"calls: {' · '.join(map(_call, final.calls))}"] if any(map(_is_judged, final.calls)) else []
-    return "\n".join([decision.explanation, *degraded, *judged, " · ".join(parts)])
+    return [decision.explanation, *degraded, *judged, " · ".join(parts)]
 
 
 def _is_judged(call: pb.ModelCall) -> bool:

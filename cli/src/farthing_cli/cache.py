@@ -1,18 +1,17 @@
 """`farthing cache`: what the cache serves, what it rests on, what other settings would give, and forgetting."""
 
-import json
 from datetime import timedelta
 from typing import Any
 
 import click
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.json_format import MessageToDict
-from rich.table import Table
 
 from farthing.cache.v1 import cache_service_pb2 as pb
 from farthing.cache.v1.cache_service_pb2_grpc import CacheServiceStub
 from farthing.type.v1.model_pb2 import Task
-from farthing_cli.console import console
+from farthing_cli.arguments import MAX_HOURS, MAX_INT64, Label, Number, Whole
+from farthing_cli.console import Table, console, say_json
 from farthing_cli.errors import complete
 from farthing_cli.mesh import Mesh, find
 from farthing_cli.money import dollars, share
@@ -27,11 +26,11 @@ def cache() -> None:
 
 
 @cache.command("analyze")
-@click.argument("org")
-@click.option("--hours", type=click.FloatRange(0, min_open=True), help="Only the last hours; else all of them.")
-@click.option("--threshold", "thresholds", type=click.FloatRange(0, 1), multiple=True, help="To simulate; 1: exact.")
-@click.option("--life-hours", "lives", type=click.FloatRange(0, min_open=True), multiple=True, help="To simulate.")
-@click.option("--size", "sizes", type=click.IntRange(0), multiple=True, help="Entries, to simulate; 0: unbounded.")
+@click.argument("org", type=Label(least=1))
+@click.option("--hours", type=Number(0, MAX_HOURS, inside=True), help="Only the last hours; else all of them.")
+@click.option("--threshold", "thresholds", type=Number(0, 1), multiple=True, help="To simulate; 1: exact.")
+@click.option("--life-hours", "lives", type=Number(0, MAX_HOURS, inside=True), multiple=True, help="To simulate.")
+@click.option("--size", "sizes", type=Whole(0, MAX_INT64), multiple=True, help="Entries, to simulate; 0: unbounded.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object instead of tables.")
 @click.pass_obj
 def analyze(
@@ -56,20 +55,20 @@ def analyze(
     )
     found = complete(_analyze(find(state), request))
     if as_json:
-        click.echo(json.dumps(MessageToDict(found, preserving_proto_field_name=True), indent=2))
+        say_json(MessageToDict(found, preserving_proto_field_name=True))
     else:
         show(found)
 
 
 @cache.command("stats")
-@click.argument("org")
+@click.argument("org", type=Label(least=1))
 @click.option("--json", "as_json", is_flag=True, help="One JSON object instead of a table.")
 @click.pass_obj
 def stats(state: Any, org: str, as_json: bool) -> None:
     """What the semantic answers of ORG rest on: evidence, threshold and error bound of each kind of work."""
     found = complete(_stats(find(state), org))
     if as_json:
-        click.echo(json.dumps(MessageToDict(found, preserving_proto_field_name=True), indent=2))
+        say_json(MessageToDict(found, preserving_proto_field_name=True))
     else:
         console().print(evidence_table(found))
 

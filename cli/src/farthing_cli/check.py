@@ -7,7 +7,7 @@ from pathlib import Path
 from types import ModuleType
 from urllib.parse import urlsplit
 
-from farthing_cli.errors import CliError
+from farthing_cli import env_file
 from farthing_kit import config
 from farthing_kit.settings import ServiceSettings
 
@@ -26,23 +26,9 @@ OWN = (
 )
 
 
-def environment(env_file: Path | None) -> dict[str, str]:
+def environment(file: Path | None) -> dict[str, str]:
     """The settings to check: those of this process, or those of a file alone."""
-    return dict(os.environ) if env_file is None else read_env_file(env_file)
-
-
-def read_env_file(path: Path) -> dict[str, str]:
-    """NAME=VALUE lines, as compose reads them."""
-    found = {}
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
-        text = line.strip()
-        if not text or text.startswith("#"):
-            continue
-        name, separator, value = text.partition("=")
-        if not separator:
-            raise CliError(f"{path}:{number}: {text!r} is not NAME=VALUE")
-        found[name.strip()] = value.strip().strip("\"'")
-    return found
+    return dict(os.environ) if file is None else env_file.read(file)
 
 
 def findings(env: Mapping[str, str]) -> list[str]:

@@ -1,15 +1,12 @@
 """`farthing replay --compare`: what routing costs and what it loses, beside always small and always large."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from rich.table import Table
-
 from farthing.type.v1 import model_pb2
-from farthing_cli.console import console
-from farthing_cli.errors import CliError
+from farthing_cli.console import Table, console, say_json
+from farthing_cli.errors import InputError
 from farthing_cli.mesh import Mesh
 from farthing_cli.money import dollars, share
 from farthing_cli.replay import Load, Outcome, Reading, read_requests, replay, right, summary
@@ -36,7 +33,7 @@ async def compare(mesh: Mesh, source: Path, limit: int | None, part: str, load: 
     for way, tier in WAYS.items():
         requests = read_requests(source, Reading(limit, part, tier=tier, no_cache=True))
         if any(request.expected is None for request in requests):
-            raise CliError(f'{source} cannot be compared: each line needs "expect", what a right answer holds')
+            raise InputError(f'{source} cannot be compared: each line needs "expect", what a right answer holds')
         runs.append(Run(way, await replay(mesh, requests, load, quiet=quiet)))
     return runs
 
@@ -44,7 +41,7 @@ async def compare(mesh: Mesh, source: Path, limit: int | None, part: str, load: 
 def show(runs: Sequence[Run], *, as_json: bool) -> None:
     """Print the table."""
     if as_json:
-        print(json.dumps({run.way: summary(run.outcome) for run in runs}, indent=2))
+        say_json({run.way: summary(run.outcome) for run in runs})
         return
     table = Table("", "right", "cost", "of always large", "small", "medium", "large", "p50 ms", "failed")
     large = next(run for run in runs if run.way == "large")

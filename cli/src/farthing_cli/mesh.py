@@ -1,6 +1,7 @@
 """How a command reaches a mesh: the one that runs here, or one that options and the environment name."""
 
 import os
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -8,12 +9,15 @@ from pathlib import Path
 
 import grpc
 
-from farthing_cli.errors import CliError
+from farthing_cli.errors import CliError, InputError
 from farthing_cli.state import StateFolder
-from farthing_kit.client import channel
+from farthing_kit import labels, numbers
+from farthing_kit.client import channel, target_of
 from farthing_kit.context import ContextSigner, Principal, RequestContext, Role, new_request_id, use_context
 
 DEFAULT_STATE = Path(".farthing")
+_HOST_PORT = re.compile(r"(?:[A-Za-z0-9_.-]+|\[[0-9A-Fa-f:.]+\]):[0-9]{1,5}", re.ASCII)
+_TARGET = re.compile(r"(?:dns|unix|unix-abstract|ipv4|ipv6):[!-~]+", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -36,16 +40,16 @@ class Mesh:
 
     def api_key(self, org: str | None) -> str:
         """The API key to call with: FARTHING_API_KEY, or that of a demonstration tenant of the mesh that runs here."""
-        if key := os.environ.get("FARTHING_API_KEY"):
-            return key
+        if key := os.environ.get("FARTHING_API_KEY", "").strip():
+            return _sendable("FARTHING_API_KEY", key)
         keys = self.state.keys()
         if not keys:
-            raise CliError("no API key: set FARTHING_API_KEY, or start a mesh here (farthing up), which makes some")
+            raise InputError("no API key: set FARTHING_API_KEY, or start a mesh here (farthing up), which makes some")
         if org is None:
-            return next(iter(keys.values()))
+            return _sendable(str(self.state.keys_file), next(iter(keys.values())))
         if org not in keys:
-            raise CliError(f"no key of {org!r} here; there are keys of {', '.join(sorted(keys))}")
-        return keys[org]
+            raise InputError(f"no key of {org!r} here; there are keys of {', '.join(sorted(keys))}")
+        return _sendable(str(self.state.keys_file), keys[org])
 
     @asynccontextmanager
     async def as_operator(self, part: str = "accounting") -> AsyncIterator[grpc.aio.Channel]:
@@ -61,10 +65,9 @@ class Mesh:
         if address is None or self.mesh_secret_file is None:
             self.state.require_running()
             raise CliError(f"name {part} and the mesh's secret: FARTHING_{part.upper()}, FARTHING_MESH_SECRET_FILE")
-        signer = ContextSigner(read_secret(self.mesh_secret_file))
-        context = RequestContext(
-            new_request_id(), Principal("operator", user=os.environ.get("USER", "")), Role.OPERATOR
-        )
+        signer = _signer(self.mesh_secret_file)
+        user = labels.sanitised(os.environ.get("USER", ""), most=labels.MAX_NAME_CHARS, least=0)
+        context = RequestContext(new_request_id(), Principal("operator", user=user), Role.OPERATOR)
         with use_context(context):
             async with channel(address, signer=signer) as opened:
                 yield opened
@@ -75,7 +78,21 @@ def read_secret(path: Path) -> bytes:
     try:
         return path.read_bytes().strip()
     except OSError as error:
-        raise CliError(f"cannot read the mesh's secret {path}: {error.strerror}") from None
+        raise InputError(f"cannot read the mesh's secret {path}: {error.strerror}") from None
+
+
+def _signer(secret_file: Path) -> ContextSigner:
+    try:
+        return ContextSigner(read_secret(secret_file))
+    except ValueError as error:
+        raise InputError(f"{secret_file}: {error}; name the secret that the services have") from None
+
+
+def _sendable(source: str, key: str) -> str:
+    """A key as gRPC can send it; what is none is not shown, it may be most of one."""
+    if not (key.isascii() and key.isprintable() and " " not in key):
+        raise InputError(f"{source} holds no API key: it has a line break, a blank, or a character that is not ASCII")
+    return key
 
 
 def find(state: Path) -> Mesh:
@@ -85,11 +102,27 @@ def find(state: Path) -> Mesh:
     addresses = running.addresses if running else {}
     secret = os.environ.get("FARTHING_MESH_SECRET_FILE")
     secret_file = Path(secret) if secret else folder.mesh_secret_file
+    if secret and not secret_file.is_file():
+        raise InputError(f"FARTHING_MESH_SECRET_FILE names {secret}, which is no file")
     return Mesh(
-        gateway=os.environ.get("FARTHING_GATEWAY") or addresses.get("gateway"),
-        accounting=os.environ.get("FARTHING_ACCOUNTING") or addresses.get("accounting"),
+        gateway=_address("FARTHING_GATEWAY") or addresses.get("gateway"),
+        accounting=_address("FARTHING_ACCOUNTING") or addresses.get("accounting"),
         mesh_secret_file=secret_file if secret_file.exists() else None,
         state=folder,
-        classifier=os.environ.get("FARTHING_CLASSIFIER") or addresses.get("classifier"),
-        cache=os.environ.get("FARTHING_CACHE") or addresses.get("cache"),
+        classifier=_address("FARTHING_CLASSIFIER") or addresses.get("classifier"),
+        cache=_address("FARTHING_CACHE") or addresses.get("cache"),
     )
+
+
+def _address(variable: str) -> str | None:
+    """Where the environment says that a part is; None when it says nothing."""
+    text = os.environ.get(variable, "").strip()
+    if not text:
+        return None
+    if not _TARGET.fullmatch(text) and not all(_HOST_PORT.fullmatch(part.strip()) for part in text.split(",")):
+        raise InputError(f"{variable} is {numbers.quoted(text)}, must be HOST:PORT, such as 127.0.0.1:50051")
+    try:
+        target_of(text)
+    except ValueError as error:
+        raise InputError(f"{variable}: {error}") from None
+    return text

@@ -1,8 +1,10 @@
 """`farthing models`: which models there are, and how those of the classifier are made better."""
 
 import importlib
+import json
 import tempfile
 from collections.abc import Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -11,7 +13,8 @@ import click
 from farthing.classifier.v1 import classifier_service_pb2 as pb
 from farthing.classifier.v1 import classifier_service_pb2_grpc as pb_grpc
 from farthing_cli import ask, heads, outcomes
-from farthing_cli.console import console
+from farthing_cli.arguments import MAX_INT32, SINCE_HELP, Label, Moment, Text, Whole
+from farthing_cli.console import console, say, say_lines
 from farthing_cli.errors import CliError, complete
 from farthing_cli.mesh import Mesh, find
 from farthing_kit.errors import FarthingError
@@ -21,7 +24,7 @@ DRIFT: Final = "prompts of late are unlike those it was trained on: consider new
 
 
 @click.group(invoke_without_command=True)
-@click.option("--org", help="As this demonstration tenant.")
+@click.option("--org", type=Label(), help="As this demonstration tenant.")
 @click.pass_context
 def models(context: click.Context, org: str | None) -> None:
     """The models that can be asked for, and what judges prompts; or a command on the latter."""
@@ -30,7 +33,7 @@ def models(context: click.Context, org: str | None) -> None:
     mesh = find(context.obj)
     console().print(ask.models_table(complete(ask.models(mesh, org))))
     if mesh.classifier is not None and mesh.mesh_secret_file is not None:
-        click.echo(complete(_classifier(mesh)))
+        say_lines(complete(_classifier(mesh)))
 
 
 @models.command("recalibrate")
@@ -40,7 +43,7 @@ def models(context: click.Context, org: str | None) -> None:
     type=click.Path(path_type=Path, dir_okay=False),
     help="Outcomes in a file of JSON lines, as `farthing outcomes` prints them; else those of the mesh.",
 )
-@click.option("--since", help="Only of requests since then: 2026-11-01, 2026-11-01T12:00:00Z, or 7d, 12h, 30m ago.")
+@click.option("--since", type=Moment(), help=SINCE_HELP)
 @click.option(
     "--out",
     type=click.Path(path_type=Path, dir_okay=False),
@@ -53,7 +56,7 @@ def models(context: click.Context, org: str | None) -> None:
 )
 @click.option(
     "--min-outcomes",
-    type=click.IntRange(2),
+    type=Whole(2, MAX_INT32),
     default=50,
     show_default=True,
     help="A tier with fewer keeps its calibration.",
@@ -64,7 +67,7 @@ def models(context: click.Context, org: str | None) -> None:
 def recalibrate(
     state: Path,
     file: Path | None,
-    since: str | None,
+    since: datetime | None,
     out: Path | None,
     calibration: Path | None,
     min_outcomes: int,
@@ -89,7 +92,7 @@ def recalibrate(
     if code != 0:
         raise SystemExit(code)
     if out is None and not as_json:
-        click.echo("restart the mesh to use it: farthing down, farthing up")
+        say("restart the mesh to use it: farthing down, farthing up")
 
 
 @models.command("train-classifier", context_settings={"ignore_unknown_options": True})
@@ -104,7 +107,7 @@ def recalibrate(
     type=click.Path(path_type=Path, file_okay=False),
     help="Folder to write heads/ and judge/ into; else where the service looks.",
 )
-@click.argument("options", nargs=-1, type=click.UNPROCESSED)
+@click.argument("options", nargs=-1, type=Text())
 def train_classifier(data: Path, out: Path | None, options: tuple[str, ...]) -> None:
     """Train the classifier's heads, their calibration, and the judge of answers.
 
@@ -113,39 +116,39 @@ def train_classifier(data: Path, out: Path | None, options: tuple[str, ...]) -> 
     for name, folder, further in (("train_classifier", "heads", options), ("judge_training", "judge", ())):
         command = _of_models(name)
         place = out / folder if out is not None else Path(command.SHIPPED)
-        click.echo(f"{folder}: training; the figures are of what was held out")
+        say(f"{folder}: training; the figures are of what was held out")
         if code := command.main(["--data", str(data), "--out", str(place), *further]):
             raise SystemExit(code)
-        click.echo(f"{folder}: wrote {place}")
+        say(f"{folder}: wrote {place}")
 
 
-def classifier_line(info: pb.GetModelInfoResponse) -> str:
-    """What judges prompts, in one line; in a second one, whether it still knows what it sees."""
+def classifier_lines(info: pb.GetModelInfoResponse) -> list[str]:
+    """What judges prompts; in a second line, whether it still knows what it sees."""
     parts = [info.model_version, f"calibration {info.calibration_version}", f"judge {info.judge_version}"]
     line = f"classifier: {', '.join(part for part in parts if not part.endswith(' '))}, on {info.execution_provider}"
-    return f"{line}\nclassifier: {DRIFT}" if info.drift.drifted else line
+    return [line, *([f"classifier: {DRIFT}"] if info.drift.drifted else [])]
 
 
-async def _classifier(mesh: Mesh) -> str:
+async def _classifier(mesh: Mesh) -> list[str]:
     """What the classifier says of itself; requests are answered without it, and so is this one."""
     try:
         async with mesh.as_operator("classifier") as opened:
             stub = pb_grpc.ClassifierServiceStub(opened)
-            return classifier_line(await stub.GetModelInfo(pb.GetModelInfoRequest(), timeout=INFO_TIMEOUT_S))
+            return classifier_lines(await stub.GetModelInfo(pb.GetModelInfoRequest(), timeout=INFO_TIMEOUT_S))
     except FarthingError as error:
-        return f"classifier: {error.message}"
+        return [f"classifier: {error.message}"]
 
 
-def _collected(mesh: Mesh, folder: Path, since: str | None) -> Path:
+def _collected(mesh: Mesh, folder: Path, since: datetime | None) -> Path:
     """The outcomes of the mesh, in a file."""
-    start = outcomes.moment(since) if since else None
     file = folder / "outcomes.jsonl"
-    file.write_text("".join(f"{line}\n" for line in complete(outcomes.lines(mesh, start))), "utf-8")
+    rows = [json.dumps(outcomes.as_dict(each)) for each in complete(outcomes.observed(mesh, since))]
+    file.write_text("".join(f"{row}\n" for row in rows), "utf-8")
     return file
 
 
-def _since(since: str | None) -> Sequence[str]:
-    return ["--since", outcomes.moment(since).isoformat()] if since else []
+def _since(since: datetime | None) -> Sequence[str]:
+    return ["--since", since.isoformat()] if since else []
 
 
 def _of_models(name: str) -> Any:

@@ -1,9 +1,7 @@
 """What became of answers: `farthing outcome` says it, `farthing outcomes` lists it as JSON lines."""
 
-import json
-import re
-from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Final
 
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -11,7 +9,6 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from farthing.gateway.v1 import outcome_service_pb2 as pb
 from farthing.gateway.v1 import outcome_service_pb2_grpc as pb_grpc
 from farthing.type.v1 import model_pb2
-from farthing_cli.errors import CliError
 from farthing_cli.generation import Gateway, cache_name, tier_name
 from farthing_cli.mesh import Mesh
 from farthing_kit.client import channel
@@ -19,8 +16,6 @@ from farthing_kit.client import channel
 VERDICTS: Final[Mapping[str, bool]] = {"good": True, "bad": False}
 REPORT_TIMEOUT_S = 10.0
 LIST_TIMEOUT_S = 120.0
-_AGO: Final = re.compile(r"([0-9]{1,6})([mhd])")
-_UNITS: Final = {"m": "minutes", "h": "hours", "d": "days"}
 
 
 async def report(mesh: Mesh, request_id: str, org: str | None, *, acceptable: bool) -> None:
@@ -29,18 +24,18 @@ async def report(mesh: Mesh, request_id: str, org: str | None, *, acceptable: bo
         await Gateway(opened, mesh.api_key(org), REPORT_TIMEOUT_S).report_outcome(request_id, acceptable=acceptable)
 
 
-async def lines(mesh: Mesh, since: datetime | None) -> list[str]:
-    """Every outcome that the mesh keeps, as `farthing models recalibrate --outcomes` reads it."""
+async def observed(mesh: Mesh, since: datetime | None) -> Sequence[pb.ObservedOutcome]:
+    """Every outcome that the mesh keeps."""
     request = pb.ListOutcomesRequest()
     if since is not None:
         request.start_time.FromDatetime(since)
     async with mesh.as_operator("gateway") as opened:
         found = pb_grpc.OutcomeServiceStub(opened).ListOutcomes(request, timeout=LIST_TIMEOUT_S)
-        return [json.dumps(as_dict(response.observed), ensure_ascii=False) async for response in found]
+        return [response.observed async for response in found]
 
 
 def as_dict(observed: pb.ObservedOutcome) -> dict[str, object]:
-    """The fields of the contract, with words for its enums."""
+    """The fields of the contract, with words for its enums, as `farthing models recalibrate --outcomes` reads them."""
     return {
         "request_id": observed.request_id,
         "org": observed.org,
@@ -58,17 +53,6 @@ def as_dict(observed: pb.ObservedOutcome) -> dict[str, object]:
         "cascade": observed.cascade,
         "cache_lookup_id": observed.cache_lookup_id.hex(),
     }
-
-
-def moment(text: str, now: datetime | None = None) -> datetime:
-    """A moment as people write it: a date, a date and time (UTC where nothing else is said), or how long ago."""
-    if found := _AGO.fullmatch(text):
-        return (now or datetime.now(UTC)) - timedelta(**{_UNITS[found[2]]: int(found[1])})
-    try:
-        read = datetime.fromisoformat(text)
-    except ValueError:
-        raise CliError(f"--since {text}: say 2026-11-01, 2026-11-01T12:00:00Z, or 7d, 12h, 30m for ago") from None
-    return read if read.tzinfo is not None else read.replace(tzinfo=UTC)
 
 
 def _rfc3339(moment: Timestamp) -> str:

@@ -1,7 +1,6 @@
 """`farthing replay`: sends a file of requests at the mesh, and says what came back."""
 
 import asyncio
-import json
 import random
 import time
 from collections import Counter
@@ -10,6 +9,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from enum import StrEnum
 from importlib import resources
+from itertools import islice
 from pathlib import Path
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -17,16 +17,22 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from farthing.gateway.v1 import gateway_service_pb2 as pb
 from farthing.type.v1 import model_pb2
 from farthing.type.v1.error_reason_pb2 import ErrorReason
-from farthing_cli.console import console
-from farthing_cli.errors import CliError
+from farthing_cli.arguments import MAX_INT32
+from farthing_cli.console import console, say_json, say_lines
+from farthing_cli.errors import InputError
+from farthing_cli.fields import Fields
 from farthing_cli.generation import Answer, Gateway, cache_name, tier_name
 from farthing_cli.grading import Expected, expected, is_right
 from farthing_cli.mesh import Mesh
 from farthing_cli.money import dollars, share
+from farthing_cli.text_files import json_lines
 from farthing_kit.client import channel
 from farthing_kit.errors import FarthingError
+from farthing_kit.labels import MAX_CHARS, MAX_NAME_CHARS
 
 MAX_LINES = 1_000_000
+MAX_OFFSET_MS = 366 * 86_400_000
+MAX_OUTPUT_TOKENS = 64  # of a line that names none
 OUTCOME_TIMEOUT_S = 10.0
 LINE_EVERY = 20  # requests between two lines where there is no terminal
 
@@ -105,43 +111,46 @@ class Reading:
 
 def read_requests(path: Path, reading: Reading) -> list[Recorded]:
     """The requests of a file; a line that is none of them is named."""
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()[:MAX_LINES]
-    except (OSError, UnicodeDecodeError) as error:
-        raise CliError(f"cannot read {path}: {error}") from None
-    rows = [_request(path, number, line, reading) for number, line in enumerate(lines, 1) if line.strip()]
-    found = [request for request in rows if request is not None]
+    rows = (_request(Fields(row, place, dot=": "), reading) for place, row in islice(json_lines(path), MAX_LINES))
+    found = list(islice((request for request in rows if request is not None), reading.limit))
     if not found:
-        raise CliError(f"{path} holds no request" + (f' whose "part" is {reading.part!r}' if reading.part else ""))
-    return found[: reading.limit]
+        raise InputError(f"{path} holds no request" + (f' whose "part" is {reading.part!r}' if reading.part else ""))
+    return found
 
 
-def _request(path: Path, number: int, line: str, reading: Reading) -> Recorded | None:
+def _request(row: Fields, reading: Reading) -> Recorded | None:
+    if reading.part and row.text("part", "") != reading.part:
+        return None
+    feature = row.label("feature", most=MAX_CHARS)
+    prompt = pb.Prompt(
+        messages=[model_pb2.ChatMessage(role=model_pb2.CHAT_ROLE_USER, content=row.text("prompt"))],
+        sampling=model_pb2.Sampling(
+            max_output_tokens=row.whole("max_output_tokens", 1, MAX_INT32) or MAX_OUTPUT_TOKENS
+        ),
+        cache_control=pb.CacheControl(no_cache=reading.no_cache, no_store=reading.no_cache),
+        model=reading.model,
+        tier=reading.tier,
+        quality_floor=reading.quality_floor,
+        tags={"feature": feature} if feature else {},
+    )
+    offset_ms = row.number("offset_ms", 0, MAX_OFFSET_MS) or 0.0
+    org = row.label("org", most=MAX_NAME_CHARS, least=1)
+    return Recorded(org, prompt, offset_ms / 1000, _expected(row) if "expect" in row else None)
+
+
+def _expected(row: Fields) -> Expected:
     try:
-        row = json.loads(line)
-        if reading.part and row.get("part") != reading.part:
-            return None
-        prompt = pb.Prompt(
-            messages=[model_pb2.ChatMessage(role=model_pb2.CHAT_ROLE_USER, content=row["prompt"])],
-            sampling=model_pb2.Sampling(max_output_tokens=int(row.get("max_output_tokens", 64))),
-            cache_control=pb.CacheControl(no_cache=reading.no_cache, no_store=reading.no_cache),
-            model=reading.model,
-            tier=reading.tier,
-            quality_floor=reading.quality_floor,
-            tags={"feature": row["feature"]} if row.get("feature") else {},
-        )
-        wanted = expected(row["expect"]) if "expect" in row else None
-        return Recorded(row["org"], prompt, float(row.get("offset_ms", 0)) / 1000, wanted)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise CliError(
-            f"{path}:{number}: not a request ({type(error).__name__}: {error}); a line is a JSON object with "
-            "org, prompt, and perhaps max_output_tokens, offset_ms, feature, part, expect"
-        ) from None
+        return expected(row.table("expect").values)
+    except ValueError as error:
+        raise row.wrong("expect", str(error)) from None
 
 
-async def replay(mesh: Mesh, requests: Sequence[Recorded], load: Load, *, quiet: bool) -> Outcome:
-    """Send them all; one that fails is counted under its reason and does not stop the rest."""
-    outcome = Outcome()
+async def replay(
+    mesh: Mesh, requests: Sequence[Recorded], load: Load, *, quiet: bool, outcome: Outcome | None = None
+) -> Outcome:
+    """Send them all; one that fails is counted under its reason and does not stop the rest. `outcome`: what came of
+    it so far, for who is stopped."""
+    outcome = Outcome() if outcome is None else outcome
     async with AsyncExitStack() as stack:
         opened = await stack.enter_async_context(channel(mesh.require_gateway()))
         gateways = {org: Gateway(opened, mesh.api_key(org), load.timeout_s) for org in {each.org for each in requests}}
@@ -157,8 +166,10 @@ async def replay(mesh: Mesh, requests: Sequence[Recorded], load: Load, *, quiet:
             shown.update(_hits(outcome.answers), outcome.failures.total())
 
         start = time.perf_counter()
-        await _drive(requests, load, send)
-        outcome.wall_s = time.perf_counter() - start
+        try:
+            await _drive(requests, load, send)
+        finally:
+            outcome.wall_s = time.perf_counter() - start
     return outcome
 
 
@@ -289,7 +300,7 @@ def quantile_ms(durations_s: Sequence[float], share_below: float) -> float:
     return round(ranked[min(len(ranked) - 1, int(share_below * len(ranked)))] * 1000, 3)
 
 
-def sentence(outcome: Outcome) -> str:
+def sentences(outcome: Outcome) -> list[str]:
     """The summary for people."""
     answers, wall_s = outcome.answers, outcome.wall_s
     cost = sum(each.final.cost.nano_units for each in answers)
@@ -304,9 +315,12 @@ def sentence(outcome: Outcome) -> str:
     if outcome.grades:
         lines.append(f"right: {right(outcome)} of {len(outcome.grades)} ({share(right(outcome), len(outcome.grades))})")
     lines += [f"failed: {count} x {reason}" for reason, count in outcome.failures.most_common()]
-    return "\n".join(lines)
+    return lines
 
 
 def show(outcome: Outcome, *, as_json: bool) -> None:
     """Print the summary."""
-    print(json.dumps(summary(outcome), indent=2) if as_json else sentence(outcome))
+    if as_json:
+        say_json(summary(outcome))
+    else:
+        say_lines(sentences(outcome))

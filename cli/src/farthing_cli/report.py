@@ -1,12 +1,8 @@
 """`farthing report`: what the ledger says was spent and saved."""
 
-import json
-
-from rich.console import Console
-from rich.table import Table
-
 from farthing.accounting.v1 import ledger_service_pb2, ledger_service_pb2_grpc, report_service_pb2_grpc
 from farthing.accounting.v1 import report_service_pb2 as pb
+from farthing_cli.console import Console, Table
 from farthing_cli.mesh import Mesh
 from farthing_cli.money import dollars, share
 
@@ -41,13 +37,13 @@ async def verify(mesh: Mesh) -> ledger_service_pb2.VerifyResponse:
         return await stub.Verify(ledger_service_pb2.VerifyRequest(), timeout=TIMEOUT_S)
 
 
-def verdict(books: ledger_service_pb2.VerifyResponse) -> str:
+def verdict(books: ledger_service_pb2.VerifyResponse) -> list[str]:
     """What the check of the books found, for people."""
     if books.violations:
-        return "\n".join(["the books do not add up:", *books.violations])
+        return ["the books do not add up:", *books.violations]
     total = dollars(books.ledger_total.nano_units)
     usage = dollars(books.usage_total.nano_units)
-    return f"the books add up: {books.usage_events:,} bookings, ledger {total} = usage {usage}"
+    return [f"the books add up: {books.usage_events:,} bookings, ledger {total} = usage {usage}"]
 
 
 def show(response: pb.CostResponse, heading: str, console: Console) -> None:
@@ -86,13 +82,12 @@ def tokens(row: pb.CostRow) -> int:
     return inputs + usage.output_tokens + usage.reasoning_tokens
 
 
-def as_json(response: pb.CostResponse) -> str:
+def as_dict(response: pb.CostResponse) -> dict[str, object]:
     """The report for programs: money in nano-dollars."""
-    rows = [as_dict(row) for row in response.rows]
-    return json.dumps({"rows": rows, "total": as_dict(response.total)}, ensure_ascii=False, indent=2)
+    return {"rows": [_row(row) for row in response.rows], "total": _row(response.total)}
 
 
-def as_dict(row: pb.CostRow) -> dict[str, object]:
+def _row(row: pb.CostRow) -> dict[str, object]:
     """One row for programs."""
     usage = row.usage
     return {

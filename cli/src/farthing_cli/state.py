@@ -10,9 +10,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from farthing_cli.errors import CliError
+from farthing_kit import numbers
 
 # A change to what lies in the folder that an older program could not read counts this up.
 FORMAT = 1
+MAX_PID = 2**22  # the largest number that Linux gives, and one more
 
 
 @dataclass(frozen=True)
@@ -111,10 +113,11 @@ class StateFolder:
     def running(self) -> RunningMesh | None:
         """The mesh that runs here; None when there is none, or its supervisor is dead."""
         try:
-            mesh = RunningMesh(**json.loads((self.path / "mesh.json").read_text()))
-        except (OSError, ValueError, TypeError):
+            mesh = RunningMesh(**json.loads((self.path / "mesh.json").read_bytes()))
+            whole = isinstance(mesh.addresses, dict) and numbers.whole(mesh.supervisor_pid, 2, MAX_PID)
+        except (OSError, ValueError, TypeError, RecursionError):
             return None
-        return mesh if is_alive(mesh.supervisor_pid) else None
+        return mesh if whole and is_alive(mesh.supervisor_pid) else None
 
     def require_running(self) -> RunningMesh:
         """The mesh that runs here; one clear line when there is none."""
@@ -130,9 +133,13 @@ class StateFolder:
     def keys(self) -> dict[str, str]:
         """Those keys; empty before the first start is complete."""
         try:
-            keys: dict[str, str] = json.loads(self.keys_file.read_text())
-        except OSError:
+            keys = json.loads(self.keys_file.read_bytes())
+        except FileNotFoundError:
             return {}
+        except (ValueError, RecursionError):
+            keys = None
+        if not isinstance(keys, dict) or not all(isinstance(key, str) for key in keys.values()):
+            raise CliError(f"{self.keys_file} is damaged; move it away, and make new keys: farthing keys create ORG")
         return keys
 
 

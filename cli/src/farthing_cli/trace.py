@@ -7,11 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
-
+from farthing_cli.console import Console, Table, Text
 from farthing_cli.errors import CliError
+from farthing_kit.labels import escaped
 from farthing_kit.telemetry.names import Attr
 
 BAR_CELLS = 40
@@ -52,7 +50,7 @@ def _raw_spans(file: Path, wanted: Callable[[str], bool]) -> Iterator[tuple[str,
     """(service, OTLP span) of every line that is wanted; a line that is being written is left out."""
     if not file.exists():
         return
-    with file.open(encoding="utf-8") as lines:
+    with file.open(encoding="utf-8", errors="replace", newline="\n") as lines:
         for line in filter(wanted, lines):
             try:
                 batch = json.loads(line)
@@ -132,7 +130,7 @@ def waterfall(spans: Sequence[Span]) -> Table:
     table.add_column("ms", justify="right")
     for depth, span in in_tree_order(spans):
         style = "red" if span.failed else ""
-        name = Text("  " * depth + span.name, style=style)
+        name = Text("  " * depth + escaped(span.name), style=style)
         table.add_row(span.service, name, bar(span, first, last), f"{(span.end_ns - span.start_ns) / NANOS_PER_MS:.2f}")
     return table
 

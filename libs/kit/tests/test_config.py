@@ -26,6 +26,9 @@ class Settings:
     folder: Path = setting(Path("state"), doc="state")
     pools: Path | None = setting(None, doc="pools file")
     window: timedelta = setting(timedelta(seconds=1), doc="window")
+    beat: timedelta = setting(timedelta(seconds=1), doc="beat", min=0, max=60)
+    pause_ms: int = setting(5, doc="pause")
+    keep_days: int = setting(30, doc="keep")
     mode: Mode = setting(Mode.DENY, doc="fault mode", unsafe={Mode.ALLOW: "spends without a budget"})
     subjects: tuple[str, ...] = setting(("a", "b"), doc="subjects")
     ports: tuple[int, ...] = setting((), doc="ports")
@@ -92,6 +95,52 @@ def test_one_report_names_every_bad_variable(tmp_path: Path) -> None:
 def test_bounds_are_held(value: str, says: str) -> None:
     with pytest.raises(ConfigError, match=says):
         config.load(Settings, "cache", {"FARTHING_CACHE_WORKERS": value})
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "says"),
+    [
+        ("RATIO", "nan", "must be a number"),
+        ("RATIO", "inf", "must be a number"),
+        ("RATIO", "1e999", "must be a number"),
+        ("RATIO", "1e300", "must be a number of at most 15 digits"),
+        ("WORKERS", "99999999999999999999", "must be a whole number of at most 15 digits"),
+        ("WORKERS", "²", "must be a whole number"),
+        ("WORKERS", "9" * 5000, "must be a whole number"),
+        ("WINDOW", "infs", "must be a number"),
+        ("WINDOW", "nanms", "must be a number"),
+        ("WINDOW", "1e300s", "must be from 0"),
+        ("WINDOW", "-1s", "must be from 0"),
+        ("WINDOW", "s", "must be a number"),
+        ("PAUSE_MS", "999999999999999", "must be at most"),
+        ("KEEP_DAYS", "3661", "must be at most 3660"),
+        ("BIND", "127.0.0.1:0\r", "a control character"),
+        ("BIND", "\udce9:1", "half of a surrogate pair"),
+        ("FOLDER", "/state\n", "a control character"),
+        ("SUBJECTS", "a,\x00", "a control character"),
+    ],
+)
+def test_what_cannot_be_used_is_named_and_nothing_is_raised_but_that(field: str, value: str, says: str) -> None:
+    name = f"FARTHING_CACHE_{field}"
+    [problem] = config.problems(Settings, "cache", {name: value})
+    assert problem.variable == name
+    assert says in problem.message
+    assert len(str(problem)) < 200
+
+
+def test_every_setting_of_a_number_refuses_what_is_no_number() -> None:
+    """Of the kit; those of the services are walked in the tests of the command, which knows all of them."""
+    for variable in config.variables(ServiceSettings, "cache"):
+        if variable.type in ("int", "float", "timedelta"):
+            for value in ("nan", "inf", "1e300", "-1e300", "nans", "infs", "1e300s"):
+                found = config.problems(ServiceSettings, "cache", {variable.name: value})
+                assert variable.name in {problem.variable for problem in found}
+
+
+def test_a_duration_is_bounded_in_seconds() -> None:
+    assert config.load(Settings, "cache", {"FARTHING_CACHE_BEAT": "1m"}).beat == timedelta(minutes=1)
+    with pytest.raises(ConfigError, match="must be at most 60"):
+        config.load(Settings, "cache", {"FARTHING_CACHE_BEAT": "61s"})
 
 
 def test_a_required_setting_says_what_it_is_for() -> None:

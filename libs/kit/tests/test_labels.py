@@ -1,5 +1,6 @@
 """One rule for labels: words of every language pass, what breaks lines or hides does not, and the books can mend it."""
 
+import json
 import unicodedata
 
 import pytest
@@ -7,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from farthing_kit.invisible import is_blank
-from farthing_kit.labels import MAX_CHARS, REPLACEMENT, fault, sanitised
+from farthing_kit.labels import MAX_CHARS, REPLACEMENT, escaped, fault, sanitised
 
 WORDS = [
     "search",
@@ -103,3 +104,19 @@ def test_what_unicode_gives_no_width_and_no_ink_is_blank() -> None:
     assert marks == []
     seen = [char for char in every if unicodedata.category(char)[0] in "NP" and is_blank(char)]
     assert seen == []
+
+
+@pytest.mark.parametrize("word", WORDS)
+def test_words_are_shown_as_they_are(word: str) -> None:
+    assert escaped(word) == word
+
+
+@given(st.text(st.characters(exclude_characters='\\"')))
+def test_what_is_shown_has_nothing_that_a_label_may_not_have_and_can_be_read_back(text: str) -> None:
+    shown = escaped(text)
+    assert is_blank(shown) or fault(shown, most=len(shown)) is None
+    assert json.loads(f'"{shown}"') == text
+
+
+def test_what_would_break_a_line_or_a_terminal_is_written_out() -> None:
+    assert escaped("a\nb\x1b[31m\u202e\u2028\udce9") == r"a\nb\u001b[31m\u202e\u2028\udce9"

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-import click
 import grpc
 from grpc_health.v1 import health_pb2
 
 from farthing_cli import heads
+from farthing_cli.console import complain
 from farthing_cli.state import StateFolder, write_private
 from farthing_cli.up.options import LOOPBACK, SERVERS, SERVICES, UpOptions, choose_port
 from farthing_cli.up.supervisor import Child, Part, Start
@@ -163,7 +163,7 @@ class LocalMesh:
         if not file.exists():
             return {}
         if (mine := heads.owner(file)) != (loaded := heads.version()):
-            click.echo(f"farthing: {file} belongs to the heads {mine}, not to {loaded}: it is not used", err=True)
+            complain(f"{file} belongs to the heads {mine}, not to {loaded}: it is not used")
             return {}
         return {"FARTHING_CLASSIFIER_CALIBRATION_FILE": str(file)}
 

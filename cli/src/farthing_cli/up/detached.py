@@ -8,8 +8,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 
-import click
-
+from farthing_cli.console import stream
 from farthing_cli.errors import CliError
 from farthing_cli.state import StateFolder, is_alive
 from farthing_cli.up.options import UpOptions, choose_port
@@ -31,12 +30,17 @@ def start(options: UpOptions) -> None:
         process = subprocess.Popen(
             arguments(options), stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
         )
-    if not wait_until(lambda: folder.running() is not None or process.poll() is not None, READY_WITHIN_S):
+    try:
+        ready = wait_until(lambda: folder.running() is not None or process.poll() is not None, READY_WITHIN_S)
+    except KeyboardInterrupt:  # it has a session of its own, which Ctrl-C does not reach
+        process.terminate()
+        raise
+    if not ready:
         process.terminate()
         raise CliError(f"the mesh was not ready after {READY_WITHIN_S:.0f} s; see {log}")
     if process.poll() is not None:
-        last = log.read_text().strip().splitlines()[-1:] or [f"it ended with exit code {process.returncode}"]
-        raise CliError(last[0].removeprefix("farthing: "))
+        last = log.read_text(encoding="utf-8", errors="replace").strip().rpartition("\n")[2]
+        raise CliError(last.removeprefix("farthing: ") or f"it ended with exit code {process.returncode}")
 
 
 def arguments(options: UpOptions) -> list[str]:
@@ -69,16 +73,15 @@ def wait_until(condition: Callable[[], bool], within_s: float) -> bool:
 
 def show_log(folder: StateFolder, process: str, *, lines: int, follow: bool) -> None:
     """Print the end of a log, and go on with it when asked to."""
-    path = folder.log_file(process)
-    if not path.exists():
-        known = sorted(each.stem for each in folder.logs.glob("*.log"))
+    known = sorted(each.stem for each in folder.logs.glob("*.log"))
+    if process not in known:
         raise CliError(f"there is no log of {process!r}; there are: {', '.join(known) or 'none, start a mesh first'}")
-    with path.open(errors="replace") as log:
+    with folder.log_file(process).open(encoding="utf-8", errors="replace", newline="\n") as log:
         for line in deque(log, maxlen=lines):
-            click.echo(line, nl=False)
+            stream(line)
         while follow:
             line = log.readline()
             if line:
-                click.echo(line, nl=False)
+                stream(line)
             else:
                 time.sleep(POLL_S)

@@ -1,16 +1,20 @@
 """What a user may choose about a mesh on this machine, checked."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from farthing_cli.errors import CliError
+from farthing_cli.errors import CliError, InputError
+from farthing_kit import numbers
 from farthing_kit.local.process import free_port, port_taken
 
 SERVERS = ("redis", "redis-cache", "nats", "postgres", "collector", "triton")
 SERVICES = ("accounting", "cache", "classifier", "inference", "scheduler", "gateway")
 DEFAULT_PORTS = {"gateway": 50051}
 LOOPBACK = "127.0.0.1"
+MAX_PORT = 65_535
+_MODEL = re.compile(r"[A-Za-z0-9_.-]{1,64}", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -30,11 +34,21 @@ def parse_ports(options: Sequence[str]) -> dict[str, int]:
     for option in options:
         part, _, number = option.partition("=")
         if part not in SERVERS + SERVICES:
-            raise CliError(f"--port {option}: there is no part {part!r}; parts are {', '.join(SERVERS + SERVICES)}")
-        if not number.isdigit() or int(number) > 65535:
-            raise CliError(f"--port {option}: {number!r} is not a port; say --port {part}=50051, or 0 for any free one")
-        found[part] = int(number)
+            raise InputError(f"--port {option}: there is no part {part!r}; parts are {', '.join(SERVERS + SERVICES)}")
+        try:
+            found[part] = numbers.whole(number, 0, MAX_PORT)
+        except ValueError:
+            must = f"say --port {part}=50051, or 0 for any free one"
+            raise InputError(f"--port {option}: {number!r} is not a port; {must}") from None
     return found
+
+
+def parse_models(names: str) -> tuple[str, ...]:
+    """The models that Triton loads, of "small,large"."""
+    models = tuple(name.strip() for name in names.split(","))
+    if not all(map(_MODEL.fullmatch, models)):
+        raise InputError(f"--models {names}: must be names of models with commas between them, such as small,large")
+    return models
 
 
 def choose_port(part: str, ports: Mapping[str, int]) -> int:

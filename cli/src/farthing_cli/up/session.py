@@ -11,9 +11,8 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
-from rich.console import Console
-
-from farthing_cli import replay, report, tenants
+from farthing_cli import keys, replay, report, tenants
+from farthing_cli.console import Console, say_lines
 from farthing_cli.errors import CliError
 from farthing_cli.mesh import Mesh, find
 from farthing_cli.replay import Load
@@ -102,7 +101,13 @@ async def _make_tenants(mesh: Mesh, folder: StateFolder) -> None:
     applied, wanted = folder.path / "tenants.sha256", hashlib.sha256(file.read_bytes()).hexdigest()
     if applied.exists() and applied.read_text() == wanted:
         return
-    folder.write_keys({**folder.keys(), **await tenants.apply(mesh, file)})
+    kept = folder.keys()
+
+    def keep(key: keys.NewKey) -> None:
+        kept[tenants.name_of(key, kept)] = key.api_key
+        folder.write_keys(kept)
+
+    await tenants.apply(mesh, file, show=keep)
     applied.write_text(wanted)
 
 
@@ -122,15 +127,15 @@ class Session:
         """What to type next, in another terminal."""
         state = "" if self._folder.path == Path(".farthing").absolute() else f" --state {self._folder.path}"
         command = f"farthing{state}"
-        self._console.print(
-            f"\nThe mesh is ready at {self._mesh.gateway}. In another terminal (with .venv/bin on the PATH):\n"
-            f'  {command} ask "Which is the largest planet?"\n'
-            f"  {command} report --by tier\n"
-            f"  {command} status\n"
+        for line in (
+            "",
+            f"The mesh is ready at {self._mesh.gateway}. In another terminal (with .venv/bin on the PATH):",
+            f'  {command} ask "Which is the largest planet?"',
+            f"  {command} report --by tier",
+            f"  {command} status",
             "Ctrl-C stops everything.",
-            soft_wrap=True,
-            highlight=False,
-        )
+        ):
+            self._console.print(line, soft_wrap=True)
 
     async def wait(self) -> None:
         """Wait for Ctrl-C."""
@@ -141,11 +146,11 @@ class Session:
         requests = replay.read_requests(replay.bundled_sample(), replay.Reading())
         before = (await report.fetch(self._mesh, "tenant", None)).total.requests
         outcome = await replay.replay(self._mesh, requests, load, quiet=False)
-        self._console.print(replay.sentence(outcome), highlight=False)
+        say_lines(replay.sentences(outcome))
         await self._booked(before + len(outcome.answers))
         for by in ("tenant", "tier", "cache"):
             report.show(await report.fetch(self._mesh, by, None), by, self._console)
-        self._console.print(report.verdict(await report.verify(self._mesh)), highlight=False)
+        say_lines(report.verdict(await report.verify(self._mesh)))
         return outcome.failures.total()
 
     async def _booked(self, requests: int) -> None:

@@ -5,10 +5,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 
-from rich.console import Console
 from rich.live import Live
-from rich.table import Table
 
+from farthing_cli.console import Console, Table, Text
 from farthing_cli.errors import CliError
 from farthing_cli.state import write_private
 from farthing_cli.up.parts import State, Status
@@ -29,7 +28,7 @@ def table(statuses: Iterable[Status]) -> Table:
     for column in ("part", "state", "address", "pid", "restarts", "ready after", ""):
         drawn.add_column(column)
     for each in statuses:
-        state = f"[{STYLES[each.state]}]{each.state}[/]"
+        state = Text(each.state, style=STYLES[each.state])
         after = f"{each.seconds_to_ready:.1f} s" if each.seconds_to_ready else ""
         drawn.add_row(each.name, state, each.address, str(each.pid or ""), str(each.restarts or ""), after, each.note)
     return drawn

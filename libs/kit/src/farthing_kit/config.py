@@ -20,6 +20,9 @@ from enum import Enum
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
+from farthing_kit import numbers
+from farthing_kit.labels import fault
+
 PREFIX: Final = "FARTHING_"
 FILE_SUFFIX: Final = "_FILE"
 # Read by the CLI and the tests, by no service: not unknown.
@@ -31,6 +34,17 @@ _S = TypeVar("_S")
 _TRUE: Final = frozenset({"1", "true", "yes", "on"})
 _FALSE: Final = frozenset({"0", "false", "no", "off"})
 _UNITS_S: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+# Bounds of settings that have none of their own: what is beyond is a slip of the keyboard, and would fail elsewhere.
+MAX_NUMBER: Final = 10**15 - 1
+LONGEST: Final = timedelta(days=3660)
+MAX_TEXT_CHARS: Final = 4096
+# Fields of whole numbers that end so are durations.
+_UNITS: Final = {
+    "_ms": timedelta(milliseconds=1),
+    "_seconds": timedelta(seconds=1),
+    "_hours": timedelta(hours=1),
+    "_days": timedelta(days=1),
+}
 
 
 class Secret:
@@ -61,8 +75,8 @@ def setting(
     max: float | None = None,
     unsafe: Mapping[Any, str] | None = None,
 ) -> Any:
-    """A documented field. `min` and `max` bound numbers; `unsafe` maps values that work but should not be used in
-    production to the reason why."""
+    """A documented field. `min` and `max` bound numbers, and durations in seconds; `unsafe` maps values that work but
+    should not be used in production to the reason why."""
     metadata = {"doc": doc, "min": min, "max": max, "unsafe": dict(unsafe or {})}
     return dataclasses.field(default=default, metadata=metadata)
 
@@ -217,35 +231,47 @@ def _bool(raw: str) -> bool:
     word = raw.strip().lower()
     if word in _TRUE or word in _FALSE:
         return word in _TRUE
-    raise ValueError(f"is {raw!r}, must be true or false")
+    raise ValueError(f"is {numbers.quoted(raw)}, must be true or false")
 
 
 def _int(raw: str) -> int:
     try:
-        return int(raw.replace("_", ""))
+        return numbers.whole(raw, -MAX_NUMBER, MAX_NUMBER)
     except ValueError:
-        raise ValueError(f"is {raw!r}, must be a whole number") from None
+        raise ValueError(f"is {numbers.quoted(raw)}, must be a whole number of at most 15 digits") from None
 
 
 def _float(raw: str) -> float:
     try:
-        return float(raw)
+        return numbers.number(raw, -MAX_NUMBER, MAX_NUMBER)
     except ValueError:
-        raise ValueError(f"is {raw!r}, must be a number") from None
+        raise ValueError(f"is {numbers.quoted(raw)}, must be a number of at most 15 digits") from None
 
 
 def _timedelta(raw: str) -> timedelta:
     for unit in sorted(_UNITS_S, key=len, reverse=True):
         if raw.endswith(unit):
-            return timedelta(seconds=_float(raw[: -len(unit)]) * _UNITS_S[unit])
-    raise ValueError(f"is {raw!r}, must be a number with ms, s, m or h")
+            most = LONGEST.total_seconds() / _UNITS_S[unit]
+            return timedelta(seconds=numbers.number(raw[: -len(unit)], 0, most) * _UNITS_S[unit])
+    raise ValueError(f"is {numbers.quoted(raw)}, must be a number with ms, s, m or h")
 
 
 def _enum(kind: type[Enum], raw: str) -> Enum:
     for member in kind:
         if raw.strip().upper() == member.name.upper():
             return member
-    raise ValueError(f"is {raw!r}, must be one of {', '.join(member.name for member in kind)}")
+    raise ValueError(f"is {numbers.quoted(raw)}, must be one of {', '.join(member.name for member in kind)}")
+
+
+def _text(raw: str) -> str:
+    if (why := fault(raw, most=MAX_TEXT_CHARS, least=0)) is not None:
+        raise ValueError(why)
+    return raw
+
+
+def _path(raw: str) -> Path:
+    _text(os.fsencode(raw).decode(errors="replace"))  # the name of a file may have bytes that are no text
+    return Path(raw)
 
 
 def _secret(raw: str) -> Secret:
@@ -260,11 +286,11 @@ def _secret(raw: str) -> Secret:
 
 
 _PARSERS: Final[dict[Any, Any]] = {
-    str: str,
+    str: _text,
     int: _int,
     float: _float,
     bool: _bool,
-    Path: Path,
+    Path: _path,
     timedelta: _timedelta,
     Secret: _secret,
 }
@@ -272,9 +298,12 @@ _PARSERS: Final[dict[Any, Any]] = {
 
 def _bounded(value: Any, field: dataclasses.Field[Any]) -> Any:
     low, high = field.metadata.get("min"), field.metadata.get("max")
-    if low is not None and value < low:
+    amount = value.total_seconds() if isinstance(value, timedelta) else value
+    if high is None and isinstance(value, int):
+        high = next((LONGEST // unit for suffix, unit in _UNITS.items() if field.name.endswith(suffix)), None)
+    if low is not None and amount < low:
         raise ValueError(f"is {value}, must be at least {low}")
-    if high is not None and value > high:
+    if high is not None and amount > high:
         raise ValueError(f"is {value}, must be at most {high}")
     return value
 

@@ -7,6 +7,7 @@ joined by them. Refused is what breaks lines, runs the text around it backwards,
 
 from __future__ import annotations
 
+import json
 import unicodedata
 from typing import Final
 
@@ -58,6 +59,14 @@ def sanitised(text: str, *, most: int = MAX_CHARS, least: int = 1) -> str:
     if len(kept) > most:
         kept = kept[: most - 1] + REPLACEMENT
     return REPLACEMENT if is_blank(kept) else kept
+
+
+def escaped(text: str) -> str:
+    """A text to show between others, whoever wrote it: what no label may have is written as JSON writes it, such as
+    \\n or \\u202e, so that it breaks no line, table or terminal."""
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(json.dumps(char)[1:-1] if _refused(char) else char for char in text)
 
 
 def _refused(char: str) -> str | None:
