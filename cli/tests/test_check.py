@@ -25,7 +25,7 @@ def test_every_setting_refuses_what_is_no_value_of_it(service: str) -> None:
 
 def test_a_setting_that_is_no_number_is_a_finding() -> None:
     [finding] = check.findings({"FARTHING_GATEWAY_TRACE_RATIO": "nan"})
-    assert finding == "invalid: FARTHING_GATEWAY_TRACE_RATIO: is 'nan', must be a number from -1 to 1"
+    assert finding == "invalid: FARTHING_GATEWAY_TRACE_RATIO: is 'nan', must be a number of at most 15 digits"
 
 
 def read(folder: Path, content: str | bytes) -> dict[str, str]:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from farthing_cli import replay
-from farthing_cli.errors import CliError
+from farthing_cli.errors import CliError, InputError
 from farthing_cli.replay import Arrivals, Load
 
 
@@ -96,3 +96,60 @@ def test_a_part_that_no_line_has_is_named(tmp_path: Path) -> None:
     path.write_text(json.dumps({"org": "acme", "prompt": "Hi"}) + "\n")
     with pytest.raises(CliError, match="'tset'"):
         replay.read_requests(path, replay.Reading(part="tset"))
+
+
+@pytest.mark.parametrize("separator", ["\u2028", "\u2029", "\u0085", "\x0b", "\x0c", "\x1c", "\x1d", "\x1e", "\r"])
+def test_a_separator_inside_a_string_ends_no_line(tmp_path: Path, separator: str) -> None:
+    path = tmp_path / "requests.jsonl"
+    asked = f"one{separator}two"
+    rows = [json.dumps({"org": "acme", "prompt": text}, ensure_ascii=separator < " ") for text in (asked, "Hi")]
+    path.write_bytes("\n".join(rows).encode())
+    assert [each.prompt.messages[0].content for each in read(path)] == [asked, "Hi"]
+
+
+def test_a_byte_order_mark_line_ends_of_windows_and_blank_lines_do_no_harm(tmp_path: Path) -> None:
+    path = tmp_path / "requests.jsonl"
+    path.write_bytes(b'\xef\xbb\xbf{"org": "acme", "prompt": "Hi"}\r\n\r\n \t\n{"org": "acme", "prompt": "Ho"}')
+    assert [each.prompt.messages[0].content for each in read(path)] == ["Hi", "Ho"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "says"),
+    [
+        ('"offset_ms": NaN', "NaN is no number of JSON"),
+        ('"offset_ms": 1e999', "offset_ms is inf, must be a number from 0"),
+        ('"offset_ms": -1', "offset_ms is -1, must be from 0"),
+        ('"offset_ms": "5"', "offset_ms is '5', must be a number, without quotation marks"),
+        ('"offset_ms": 1e300', "offset_ms is 1e+300, must be from 0"),
+        ('"max_output_tokens": 1.5', "max_output_tokens is 1.5, must be a whole number"),
+        ('"max_output_tokens": 99999999999', "must be from 1 to 2,147,483,647"),
+        ('"max_output_tokens": true', "max_output_tokens is True, must be a whole number"),
+        ('"max_output_tokens": ' + "9" * 5000, "is not JSON"),
+        ('"feature": 5', "feature is 5, must be a string"),
+        ('"feature": "a\\nb"', "feature has U+000A"),
+        ('"org": 5', "org is 5, must be a string"),
+        ('"org": ["a"]', "org is ['a'], must be a string"),
+        ('"prompt": "\\ud800"', "prompt has half of a surrogate pair"),
+        ('"prompt": null', "prompt is not there"),
+        ('"expect": 5', "expect: must be a table"),
+        ('"expect": {"number": Infinity}', "Infinity is no number"),
+        ('"expect": {"number": 1e999}', "expect is inf, must be a number"),
+        ('"expect": {"number": [1]}', "expect is [1], must be a number"),
+        ('"x": ' + "[" * 200_000, "is nested too deeply"),
+    ],
+)
+def test_a_field_that_cannot_be_used_is_named_with_its_line(tmp_path: Path, fields: str, says: str) -> None:
+    path = tmp_path / "requests.jsonl"
+    path.write_text('{"org": "acme", "prompt": "Hi"}\n{"org": "acme", "prompt": "Hi", ' + fields + "}\n")
+    with pytest.raises(InputError) as refused:
+        read(path)
+    assert refused.value.message.startswith(f"{path}:2: ")
+    assert says in refused.value.message
+
+
+@pytest.mark.parametrize("line", ["5", "[]", '"x"', "null", "{", "NaN", b"\xff\xfe{".decode("latin-1")])
+def test_a_line_that_is_no_object_is_named(tmp_path: Path, line: str) -> None:
+    path = tmp_path / "requests.jsonl"
+    path.write_text(f"\n{line}\n")
+    with pytest.raises(InputError, match=r"requests.jsonl:2: "):
+        read(path)

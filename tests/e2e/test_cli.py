@@ -124,12 +124,9 @@ def test_a_taken_port_is_named_in_one_line(tmp_path: Path) -> None:
         (("status",), "farthing up"),
         (("down",), "farthing up"),
         (("trace", "q_1"), "check the id"),
-        (("up", "--port", "gateway=http"), "is not a port"),
-        (("up", "--port", "gatewya=1"), "there is no part"),
-        (("replay", "/nowhere.jsonl"), "cannot read"),
     ],
 )
-def test_wrong_use_gets_one_line_that_says_what_to_do(tmp_path: Path, words: tuple[str, ...], says: str) -> None:
+def test_without_a_mesh_one_line_says_what_to_do(tmp_path: Path, words: tuple[str, ...], says: str) -> None:
     done = farthing(tmp_path / "empty", *words)
     assert done.returncode == 1
     assert says in done.stderr
@@ -139,11 +136,30 @@ def test_wrong_use_gets_one_line_that_says_what_to_do(tmp_path: Path, words: tup
 @pytest.mark.parametrize(
     ("words", "says"),
     [
+        (("up", "--port", "gateway=http"), "is not a port"),
+        (("up", "--port", "gatewya=1"), "there is no part"),
+        (("replay", "/nowhere.jsonl"), "cannot read"),
+        (("ask", "hello", "--max-tokens", "-3"), "--max-tokens is '-3', must be from 1"),
+        (("ask", "hello", "--org", b"\xe9"), "--org has U+DCE9"),
+        (("ask", b"\xe9"), "is not UTF-8"),
+    ],
+)
+def test_wrong_use_gets_one_line_that_says_what_to_do(
+    tmp_path: Path, words: tuple[str | bytes, ...], says: str
+) -> None:
+    done = farthing(tmp_path / "empty", *map(os.fsdecode, words))
+    assert done.returncode == 2
+    assert says in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
         (("ask", "   ", "--model", "echo"), "EMPTY_PROMPT"),
         (("ask", "hello", "--model", "gpt-9"), "UNKNOWN_MODEL"),
-        (("ask", "hello", "--model", "echo", "--max-tokens", "-3"), "INVALID_FIELD"),
+        (("ask", "hello", "--model", "echo", "--max-tokens", "1000000"), "INVALID_FIELD"),
         (("ask", "hello", "--model", "echo", "--timeout", "0.001"), "DEADLINE"),
-        (("ask", "hello", "--org", "nobody"), "no key of 'nobody'"),
     ],
 )
 def test_what_the_mesh_refuses_is_one_line_with_its_reason(state: Path, words: tuple[str, ...], says: str) -> None:
@@ -151,6 +167,42 @@ def test_what_the_mesh_refuses_is_one_line_with_its_reason(state: Path, words: t
     assert done.returncode == 1
     assert says in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_a_tenant_without_a_key_here_is_named_before_anything_is_sent(state: Path) -> None:
+    done = farthing(state, "ask", "hello", "--org", "nobody")
+    assert done.returncode == 2
+    assert "no key of 'nobody' here; there are keys of abacus" in done.stderr
+
+
+def test_every_key_of_a_tenants_file_is_shown_and_works_and_a_budget_that_left_it_is_named(
+    state: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "tenants.toml"
+    keys = "".join(f'[[tenant.key]]\nteam = "team-{number}"\n' for number in range(3))
+    budget = '[[tenant.budget]]\nscope = "team:team-0"\nlimit_usd = "0"\n'
+    file.write_text(f'[[tenant]]\norg = "three-keys"\n{keys}{budget}')
+    shown = [line.split() for line in farthing(state, "tenants", "apply", str(file)).stdout.splitlines()]
+    assert [(org, team) for org, _, team in shown] == [("three-keys", f"team=team-{number}") for number in range(3)]
+    words = ("ask", "hello", "--model", "echo", "--no-cache")
+    codes = [farthing(state, *words, env={"FARTHING_API_KEY": key}).returncode for _, key, _ in shown]
+    assert codes == [1, 0, 0]  # the first has no money
+
+    file.write_text(f'[[tenant]]\norg = "three-keys"\n{keys}')
+    kept = farthing(state, "tenants", "apply", str(file))
+    assert (kept.returncode, kept.stdout) == (0, "")
+    assert "the budget team:team-0 a month: $0.00 is not in the file and still holds" in kept.stderr
+    assert farthing(state, *words, env={"FARTHING_API_KEY": shown[0][1]}).returncode == 1
+    assert "lifted the budget team:team-0" in farthing(state, "tenants", "apply", "--prune", str(file)).stderr
+    assert farthing(state, *words, env={"FARTHING_API_KEY": shown[0][1]}).returncode == 0
+
+    listed = farthing(state, "keys", "list", "three-keys").stdout
+    key_id = next(line.split()[1] for line in listed.splitlines() if "team-1" in line)
+    assert not any(key in listed for _, key, _ in shown)
+    assert farthing(state, "keys", "revoke", key_id).returncode == 0
+    assert "KEY_REVOKED" in farthing(state, *words, env={"FARTHING_API_KEY": shown[1][1]}).stderr
+    assert "was revoked" in farthing(state, "tenants", "apply", str(file)).stderr
+    assert not [log for log in (state / "logs").iterdir() if any(key in log.read_text() for _, key, _ in shown)]
 
 
 def test_an_unknown_key_is_refused(state: Path) -> None:

@@ -1,6 +1,7 @@
 """The one place that writes to standard output and standard error: what others chose, such as names of users and texts
 of services, stays text there. It is never markup, never a line of its own, never a command to the terminal."""
 
+import errno
 import json
 import sys
 from collections.abc import Sequence
@@ -56,19 +57,22 @@ def complain(text: str) -> None:
 def say_json(value: object, indent: int | None = 2) -> None:
     """Write one value for programs. On one line, nothing but its end is a separator of lines to anybody."""
     readable = indent is not None and (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
-    _write(sys.stdout, f"{json.dumps(value, ensure_ascii=not readable, indent=indent)}\n")
+    _write(sys.stdout, f"{_escaped_lines(json.dumps(value, ensure_ascii=not readable, indent=indent))}\n")
 
 
 def stream(text: str) -> None:
     """Write a piece of a text as it comes, such as an answer: exactly into a file or a pipe; on a terminal without
     what would command it."""
-    _write(sys.stdout, "\n".join(map(_tabbed, text.split("\n"))) if sys.stdout.isatty() else text)
+    _write(sys.stdout, _escaped_lines(text) if sys.stdout.isatty() else text)
 
 
-def _tabbed(line: str) -> str:
-    return "\t".join(map(escaped, line.split("\t")))
+def _escaped_lines(text: str) -> str:
+    """A text with its lines and tabs."""
+    return "\n".join("\t".join(map(escaped, line.split("\t"))) for line in text.split("\n"))
 
 
-def _write(out: TextIO, text: str) -> None:
+def _write(out: TextIO | None, text: str) -> None:
+    if out is None:  # it was closed before the command began
+        raise OSError(errno.EBADF, "standard output or standard error is closed")
     out.write(text)
     out.flush()

@@ -5,6 +5,7 @@ environment, cannot be used; nothing was sent. 130: stopped by Ctrl-C.
 """
 
 import asyncio
+import io
 import os
 import signal
 import sys
@@ -42,13 +43,10 @@ def refused(error: FarthingError) -> str:
 
 
 def complete(work: Coroutine[object, object, T]) -> T:
-    """Run one command's work; what the mesh refuses becomes one line with its reason. SIGTERM and SIGHUP stop it as
-    Ctrl-C does, so that what has begun can end in good order."""
+    """Run one command's work. SIGTERM and SIGHUP stop it as Ctrl-C does: what has begun ends in good order."""
     told: list[int] = []
     try:
         return asyncio.run(_until_told(work, told))
-    except FarthingError as error:
-        raise CliError(refused(error)) from None
     except asyncio.CancelledError:
         raise SystemExit(128 + told[0] if told else STOPPED) from None
 
@@ -74,7 +72,8 @@ class Farthing(click.Group):
         """Run the command line; ends the process."""
         del standalone_mode
         for out in (sys.stdout, sys.stderr):
-            out.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+            if isinstance(out, io.TextIOWrapper):
+                out.reconfigure(errors="backslashreplace")
         try:
             code: Any = super().main(*arguments, standalone_mode=False, **options)  # type: ignore[call-overload]
         except click.exceptions.NoArgsIsHelpError as error:
@@ -87,6 +86,9 @@ class Farthing(click.Group):
         except click.ClickException as error:
             error.show()
             code = error.exit_code
+        except FarthingError as error:
+            complain(refused(error))
+            code = 1
         except click.Abort:
             complain("stopped")
             code = STOPPED

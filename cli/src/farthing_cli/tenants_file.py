@@ -96,7 +96,7 @@ def read(path: Path) -> list[Tenant]:
         document = tomllib.loads(whole_text(path, MAX_FILE_BYTES))
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: is not TOML: {error}") from None
-    rows = Fields(document, str(path), {"tenant"}).tables("tenant", TENANT_KEYS)
+    rows = Fields(document, str(path), {"tenant"}, dot=": ").tables("tenant", TENANT_KEYS)
     if not rows:
         raise InputError(f'{path}: names no tenant; begin with [[tenant]] and org = "NAME"')
     tenants = [_tenant(row) for row in rows]
