@@ -133,8 +133,8 @@ def test_a_byte_order_mark_line_ends_of_windows_and_blank_lines_do_no_harm(tmp_p
         ('"prompt": null', "prompt is not there"),
         ('"expect": 5', "expect: must be a table"),
         ('"expect": {"number": Infinity}', "Infinity is no number"),
-        ('"expect": {"number": 1e999}', "expect is inf, must be a number"),
-        ('"expect": {"number": [1]}', "expect is [1], must be a number"),
+        ('"expect": {"number": 1e999}', '"number" must be a number, not Infinity'),
+        ('"expect": {"number": [1]}', '"number" must be a number, not [1]'),
         ('"x": ' + "[" * 200_000, "is nested too deeply"),
     ],
 )

@@ -142,7 +142,7 @@ def _expected(row: Fields) -> Expected:
     try:
         return expected(row.table("expect").values)
     except ValueError as error:
-        raise row.wrong("expect", str(error)) from None
+        raise InputError(f"{row.place}: {error}") from None
 
 
 async def replay(
