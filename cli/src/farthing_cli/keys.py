@@ -17,6 +17,7 @@ from farthing_cli.console import Table, complain, say
 from farthing_cli.errors import CliError
 from farthing_cli.mesh import Mesh
 from farthing_kit.errors import FarthingError
+from farthing_kit.tasks import awaited
 
 TIMEOUT_S: Final = 15.0
 # With these the service says that it did nothing; after any other error a key may be there that nobody has seen.
@@ -58,7 +59,7 @@ async def make(opened: grpc.aio.Channel, request: pb.CreateKeyRequest, show: Sho
     """Make a key and show it, whatever happens meanwhile: who is cancelled waits for the answer first, because the
     secret is in it and nowhere else. Returns the key of an earlier call with the same idempotency key, which is not
     shown again; None when it is new."""
-    making = asyncio.create_task(_make_and_show(opened, request, show))
+    making = awaited("make a key", _make_and_show(opened, request, show))
     try:
         return await asyncio.shield(making)
     except asyncio.CancelledError:
