@@ -27,17 +27,21 @@ class Incoming:
 
     async def read(self, context: Any, deserialize: Deserialize | None, path: str) -> Any:
         """The message; MessageTooLarge, InvalidArgument for one of too many parts, or MalformedMessage."""
+        raw = await context.read()
+        if raw is grpc.aio.EOF:
+            raise _malformed(path, "the call ended without a message; send one")
+        return self.message(raw, deserialize, path)
+
+    async def read_soon(self, context: Any, deserialize: Deserialize | None, path: str) -> Any:
+        """The message of a caller whom nobody vouches for: it must come soon. Others have their deadline for it."""
         waiting = asyncio.timeout(WAIT_S)
         try:
             async with waiting:
-                raw = await context.read()
+                return await self.read(context, deserialize, path)
         except TimeoutError:
             if not waiting.expired():
                 raise
             raise _malformed(path, f"no message came within {WAIT_S:g} s; send it with the call") from None
-        if raw is grpc.aio.EOF:
-            raise _malformed(path, "the call ended without a message; send one")
-        return self.message(raw, deserialize, path)
 
     def message(self, raw: bytes, deserialize: Deserialize | None, path: str) -> Any:
         """The message of these bytes. Nothing is built of more than the bounds allow."""

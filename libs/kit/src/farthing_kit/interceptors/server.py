@@ -153,7 +153,8 @@ class Pipeline:
     async def _request(self, method: Method, deserialize: Deserialize | None, context: Any) -> Any:
         if method.admit is not None:
             await method.admit(context)
-        return await self._incoming.read(context, deserialize, method.path)
+        read = self._incoming.read_soon if method.roles is None else self._incoming.read
+        return await read(context, deserialize, method.path)
 
     def _enter(self, method: Method, context: Any) -> _Visit:
         peer = context.peer()

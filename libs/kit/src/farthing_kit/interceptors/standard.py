@@ -89,7 +89,7 @@ class Standard:
             with self._running():
                 try:
                     with self._checks.place(context.peer()):
-                        request = await self._incoming.read(context, handler.request_deserializer, method.path)
+                        request = await self._incoming.read_soon(context, handler.request_deserializer, method.path)
                         return await handler.unary_unary(request, context)  # type: ignore[misc]
                 except BaseException as error:
                     await self._fail(method, error, context)
@@ -121,7 +121,7 @@ class Standard:
 
     async def _requests(self, method: Method, read: Deserialize | None, context: Any) -> AsyncIterator[Any]:
         """The first must come soon; whoever asks several may take time between them."""
-        yield await self._incoming.read(context, read, method.path)
+        yield await self._incoming.read_soon(context, read, method.path)
         while (raw := await context.read()) is not grpc.aio.EOF:
             yield self._incoming.message(raw, read, method.path)
 
