@@ -98,6 +98,20 @@ async def test_an_expired_key_is_not_authorised(accounting: Accounting) -> None:
     assert await reason(authorize(accounting, made.api_key)) == "KEY_REVOKED"
 
 
+@pytest.mark.parametrize("user", ["می\u200cخواهم", "👩\u200d💻", "山田\u3000太郎", "Ann\u00a0Lee"])
+async def test_people_have_the_names_that_their_languages_have(accounting: Accounting, user: str) -> None:
+    request = key_pb.CreateKeyRequest(idempotency_key=once(), org="acme", user=user)
+    assert (await accounting.operator.keys.CreateKey(request)).key.principal.user == user
+
+
+@pytest.mark.parametrize("user", ["a\nb", "a\u2028b", "\ufeffann", "\u202enna", "\ue000", " "])
+async def test_a_name_that_breaks_lines_or_hides_is_refused(accounting: Accounting, user: str) -> None:
+    request = key_pb.CreateKeyRequest(idempotency_key=once(), org="acme", user=user)
+    with pytest.raises(FarthingError) as caught:
+        await accounting.operator.keys.CreateKey(request)
+    assert caught.value.metadata == {"fields": "user"}
+
+
 async def test_a_key_is_made_once_and_its_secret_shown_once(accounting: Accounting) -> None:
     request = key_pb.CreateKeyRequest(idempotency_key="same", org="acme")
     made = await asyncio.gather(*(accounting.operator.keys.CreateKey(request) for _ in range(5)))

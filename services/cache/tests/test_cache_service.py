@@ -1,11 +1,13 @@
 """The whole service over a real Redis and a real NATS, through gRPC."""
 
 import asyncio
+import math
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from typing import Any
 
 import pytest
+from google.protobuf.duration_pb2 import Duration
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from grpc_health.v1.health_pb2_grpc import HealthStub
 from nats.aio.client import Client
@@ -194,6 +196,40 @@ async def test_every_wrong_field_is_named(stub: CacheServiceStub) -> None:
     short = pb.CacheKey(compatibility_digest=b"c" * 31)
     error = await refused(stub.Lookup(pb.LookupRequest(key=short)), Reason.ERROR_REASON_INVALID_FIELD)
     assert error.metadata["fields"] == "key.compatibility_digest,key.prompt_digest"
+
+
+@pytest.mark.parametrize("seconds", [2**62, -(2**63), 10**15, 0, -1])
+async def test_a_span_that_is_none_is_refused(stub: CacheServiceStub, seconds: int) -> None:
+    span = Duration(seconds=seconds)
+    calls = (
+        stub.Lookup(pb.LookupRequest(key=KEY, max_age=span)),
+        stub.Store(pb.StoreRequest(key=KEY, answer=answer(), time_to_live=span)),
+        stub.Analyze(pb.AnalyzeRequest(window=span)),
+        stub.Analyze(pb.AnalyzeRequest(lives=[span])),
+    )
+    for call in calls:
+        await refused(call, Reason.ERROR_REASON_INVALID_FIELD)
+    if abs(seconds) > 1:
+        await refused(
+            stub.Store(pb.StoreRequest(key=KEY, answer=answer(), took=span)), Reason.ERROR_REASON_INVALID_FIELD
+        )
+        dated = answer()
+        dated.create_time.seconds = seconds
+        await refused(stub.Store(pb.StoreRequest(key=KEY, answer=dated)), Reason.ERROR_REASON_INVALID_FIELD)
+
+
+@pytest.mark.parametrize("threshold", [math.nan, math.inf, -0.1, 1.1])
+async def test_a_threshold_is_0_to_1(stub: CacheServiceStub, threshold: float) -> None:
+    error = await refused(stub.Analyze(pb.AnalyzeRequest(thresholds=[threshold])), Reason.ERROR_REASON_INVALID_FIELD)
+    assert error.metadata["fields"] == "thresholds"
+
+
+@pytest.mark.parametrize("tags", [["a"] * 9, [""], ["x" * 65], ["a\nb"], ["\u202e"], [" "]])
+async def test_tags_are_labels(stub: CacheServiceStub, tags: list[str]) -> None:
+    invalidate = stub.Invalidate(pb.InvalidateRequest(idempotency_key="i1", tags=tags))
+    for call in (invalidate, stub.Store(pb.StoreRequest(key=KEY, answer=answer(), tags=tags))):
+        error = await refused(call, Reason.ERROR_REASON_INVALID_FIELD)
+        assert error.metadata["fields"] == "tags"
 
 
 async def test_an_answer_over_the_limit_is_refused(stub: CacheServiceStub) -> None:

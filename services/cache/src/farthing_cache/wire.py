@@ -164,6 +164,8 @@ def question_from_message(message: AnalyzeRequest) -> Question:
         for name, given in lists.items()
         if len(given) > MAX_CHOICES
     ]
+    if not all(0.0 <= threshold <= 1.0 for threshold in message.thresholds):  # NaN fails too
+        wrong.append(FieldViolation("thresholds", "must each be 0 to 1"))
     if wrong:
         raise _refusal(wrong)
     plain = Question()
