@@ -178,7 +178,7 @@ def _manifest(
         "version": VERSION,
         "sha256": hashlib.sha256(graph).hexdigest(),
         "encoder_sha256": encoder_sha256,
-        "profile_version": profile.VERSION,
+        "profile_version": pair_features.VERSION,
         "features": list(pair_features.NAMES),
         "threshold": threshold,
         "training": {"seed": SEED, "pairs": len(kinds), "kinds": {kind: kinds.count(kind) for kind in SHARES}},

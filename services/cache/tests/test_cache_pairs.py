@@ -16,6 +16,7 @@ from farthing_cache.domain.eligibility import Ineligible, Rules, ineligible, sta
 from farthing_cache.domain.errors import VerifierError
 from farthing_cache.domain.profile import MAX_BYTES, Profile, Trait
 from farthing_cache.domain.ranking import ranked
+from farthing_cache.domain.signs import signs
 from farthing_cache.domain.veto import Veto, veto
 
 KEY = b"an organisation's own key, 32 b."
@@ -78,6 +79,124 @@ def test_numbers_and_dates_are_never_swapped(one: str, other: str) -> None:
     assert ruled(one, other) is Veto.NUMBERS
 
 
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("Does it run on python 3.1?", "Does it run on python 3.10?"),
+        ("How do I install node 18.1?", "How do I install node 18.10?"),
+        ("What is new in Django 4.2?", "What is new in Django 4.20?"),
+        ("What is new in v3.1?", "What is new in v3.10?"),
+        ("Does version 2.0 work?", "Does version 2 work?"),
+        ("Is python3.1 fast?", "Is python3.10 fast?"),
+        ("Is gpt-4 good at chess?", "Is gpt-3 good at chess?"),
+        ("Are ipv4 addresses free?", "Are ipv6 addresses free?"),
+        ("How many km are 1,5 miles?", "How many km are 15 miles?"),
+        ("What is 1,2,3 in Roman numerals?", "What is 123 in Roman numerals?"),
+    ],
+)
+def test_versions_are_never_swapped(one: str, other: str) -> None:
+    assert ruled(one, other) is Veto.NUMBERS
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("What does 👍 mean?", "What does 👎 mean?"),
+        ("Does 👍 mean yes?", "Does it mean yes?"),
+        ("Answer with 🌊", "Answer with 🔥"),
+        ("How do you feel? 😀", "How do you feel? 😡"),
+        ("What is the capital of 🇮🇪?", "What is the capital of 🇮🇹?"),
+        ("Is 👩‍💻 a woman?", "Is 👨‍💻 a woman?"),
+        ("Is 👍🏽 rude?", "Is 👍🏻 rude?"),
+        ("How much is 5 ₽?", "How much is 5 ₺?"),
+    ],
+)
+def test_pictures_are_never_swapped(one: str, other: str) -> None:
+    assert ruled(one, other) is Veto.SIGNS
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("What does x > 3 mean?", "What does x >= 3 mean?"),
+        ("Is x < 3 true?", "Is x > 3 true?"),
+        ("Is x ≤ 3 true?", "Is x < 3 true?"),
+        ("Is x == y true?", "Is x != y true?"),
+        ("Is x = y true?", "Is x ≠ y true?"),
+        ("Is x = y true?", "Is x == y true?"),
+        ("What is 2 + 2?", "What is 2 - 2?"),
+        ("What is 7 * 3?", "What is 7 / 3?"),
+        ("What is 7 × 3?", "What is 7 ÷ 3?"),
+        ("What is 2*3?", "What is 2**3?"),
+        ("What is x^2?", "What is x2?"),
+        ("What is 5 ± 2?", "What is 5 + 2?"),
+        ("What is -5 in binary?", "What is 5 in binary?"),
+        ("What does a && b return?", "What does a || b return?"),
+        ("What does !done mean?", "What does done mean?"),
+        ("What does x += 1 do?", "What does x -= 1 do?"),
+        ("What does p -> q mean?", "What does q -> p mean?"),
+        ("What does a → b mean?", "What does a ← b mean?"),
+        ("What does a / b give?", "What does b / a give?"),
+        ("Is 3 > 5?", "Is 5 > 3?"),
+        ("how do i sort a list in c", "how do i sort a list in c++"),
+        ("how do i sort a list in c", "how do i sort a list in c#"),
+        ("how do i sort a list in c++", "how do i sort a list in c#"),
+    ],
+)
+def test_operators_and_their_sides_are_never_swapped(one: str, other: str) -> None:
+    assert ruled(one, other) in {Veto.SIGNS, Veto.NUMBERS}
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("Is Pluto a planet?", "Was Pluto a planet?"),
+        ("Is Rome the capital of Italy?", "Was Rome the capital of Italy?"),
+        ("Was Rome the capital of Italy?", "Will Rome be the capital of Italy?"),
+        ("Is Rome the capital of Italy?", "Will Rome be the capital of Italy?"),
+        ("Who is king of Spain?", "Who was king of Spain?"),
+        ("Are wolves extinct in Wales?", "Were wolves extinct in Wales?"),
+    ],
+)
+def test_what_is_and_what_was_are_never_swapped(one: str, other: str) -> None:
+    assert ruled(one, other) is Veto.TENSE
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("What is 2+2?", "What is 2 + 2?"),
+        ("What is 2 + 2 = ?", "What is 2 + 2?"),
+        ("Is x≥3 true?", "Is x >= 3 true?"),
+        ("Does it run on python3?", "Does it run on python 3?"),
+        ("What is new in version 3.10?", "What is new in v3.10?"),
+        ("Is $1.50 enough?", "Is $1.5 enough?"),
+        ("Are 3.0 km far?", "Are 3 km far?"),
+        ("Is 20°C warm?", "Is 20 °C warm?"),
+        ("How do I use **bold** text?", "How do I use bold text?"),
+        ("How does TCP/IP work?", "how does tcp/ip work"),
+        ("Are C# books good?", "are c# books good"),
+        ("How do I fix this crash!?", "How do I fix this crash?"),
+        ("What's the capital of Peru?", "What is the capital of Peru?"),
+        ("Is the deposit refundable?", "Will I get my deposit back?"),
+    ],
+)
+def test_signs_may_be_written_in_other_ways(one: str, other: str) -> None:
+    assert ruled(one, other) is None
+
+
+def test_more_signs_than_are_kept_are_never_compared() -> None:
+    assert ineligible(of("How? " + " ".join(f"a{number} > b{number}" for number in range(20)))) is Ineligible.LONG
+
+
+@pytest.mark.parametrize("text", ["a<" * 1000, "x" * 1999 + "=", "=" + " " * 1998 + "x", "🇮🇪" * 900, "!" * 2000])
+def test_signs_are_read_in_bounded_time(text: str) -> None:
+    started = time.thread_time()
+    for _ in range(5):
+        signs(text)
+    assert time.thread_time() - started < 1.0  # a second: only what is not linear would take it
+
+
 def test_numbers_may_be_written_in_other_ways() -> None:
     assert ruled("List three rivers", "List 3 rivers") is None
     assert ruled("How far are 1,000 miles?", "How far are 1000 miles?") is None
@@ -86,7 +205,12 @@ def test_numbers_may_be_written_in_other_ways() -> None:
 
 @pytest.mark.parametrize(
     ("one", "other"),
-    [("What is 5 kg in stones?", "What is 5 lb in stones?"), ("Price per month?", "Price per year?")],
+    [
+        ("What is 5 kg in stones?", "What is 5 lb in stones?"),
+        ("Price per month?", "Price per year?"),
+        ("How much is €5?", "How much is $5?"),
+        ("Is 20 °C warm?", "Is 20 °F warm?"),
+    ],
 )
 def test_units_are_never_swapped(one: str, other: str) -> None:
     assert ruled(one, other) is Veto.UNITS
@@ -249,6 +373,13 @@ def test_bytes_that_are_no_profile_are_refused(junk: bytes) -> None:
     except ValueError:
         return
     assert junk[0] == profile.VERSION
+
+
+def test_a_profile_of_an_older_form_is_refused() -> None:
+    kept = of("Is Pluto a planet?").to_bytes()
+    for version in range(profile.VERSION):
+        with pytest.raises(ValueError, match="version"):
+            Profile.from_bytes(bytes([version]) + kept[1:])
 
 
 def test_profiles_of_two_organisations_share_nothing() -> None:

@@ -304,6 +304,21 @@ async def test_a_refusal_and_white_space_are_not_kept(world: World) -> None:
         assert (stored.stored, stored.reason) == (False, reason)
 
 
+async def test_an_answer_whose_profile_another_version_wrote_is_none_and_stands_in_no_others_way(
+    world: World, redis_url: str
+) -> None:
+    stub = await world.stub()
+    await keep(stub, "What is the chief town of France?", "Old.", NEAR)
+    async with Redis.from_url(redis_url) as raw:
+        async for name in raw.scan_iter("*"):
+            if await raw.type(name) == b"hash" and await raw.hexists(name, "p"):
+                before: Any = await raw.hget(name, "p")
+                await raw.hset(name, "p", b"\x01" + before[1:])
+    assert (await ask(stub)).miss_reason == pb.MISS_REASON_GONE
+    await keep(stub)
+    assert await served(stub) == "Paris."
+
+
 async def test_an_expired_answer_is_not_served_though_its_vector_is_near(world: World, redis_url: str) -> None:
     stub = await world.stub()
     await keep(stub)

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort
 
-from farthing_cache.domain import pair_features, profile
+from farthing_cache.domain import pair_features
 from farthing_cache.domain.errors import VerifierError
 from farthing_cache.domain.profile import Profile
 from farthing_cache.domain.ranking import ranked
@@ -71,7 +71,7 @@ class OnnxVerifier:
 def _check(manifest: dict[str, Any], graph: bytes) -> None:
     if hashlib.sha256(graph).hexdigest() != manifest["sha256"]:
         raise VerifierError("verifier.onnx is not the file that verifier.json names: train it again")
-    if manifest["features"] != list(pair_features.NAMES) or manifest["profile_version"] != profile.VERSION:
+    if manifest["features"] != list(pair_features.NAMES) or manifest["profile_version"] != pair_features.VERSION:
         raise VerifierError("the verifier was trained on other features: run python -m farthing_models.pair_training")
 
 

@@ -188,13 +188,13 @@ class SemanticCache:
         nearest = Match(Outcome.VETO, found[0][0], near=found[0][1].id)
         started = self.clock.monotonic()
         try:
-            profiles = [Profile.from_bytes(candidate.profile) for _, candidate in found]
-            against = [veto(words, kept) for kept in profiles]
-            left = [at for at, speaks in enumerate(against) if speaks is None]
+            profiles = {at: kept for at, (_, one) in enumerate(found) if (kept := _readable(one)) is not None}
+            against = {at: veto(words, kept) for at, kept in profiles.items()}
+            left = [at for at, speaks in against.items() if speaks is None]
             if not left:
-                return replace(nearest, veto=against[0])
+                return replace(nearest, veto=against[min(against)]) if against else Match(Outcome.GONE)
             scores = self.verifier.scores(words, [profiles[at] for at in left], [found[at][0] for at in left])
-        except (VerifierError, ValueError):
+        except VerifierError:
             return replace(nearest, outcome=Outcome.VERIFIER)
         if self.clock.monotonic() - started > self.limits.verifier_s:
             return replace(nearest, outcome=Outcome.VERIFIER)
@@ -257,6 +257,14 @@ def _eligible(words: Profile, key: CacheKey, meaning: Meaning) -> bool:
     if meaning.truncated or eligibility.ineligible(words, rules) is not None:
         return False
     return not meaning.has_history or eligibility.stands_alone(words)
+
+
+def _readable(candidate: Candidate) -> Profile | None:
+    """The profile of a candidate; None for one that another version wrote: what it left out cannot be compared."""
+    try:
+        return Profile.from_bytes(candidate.profile)
+    except ValueError:
+        return None
 
 
 def _takes(wanted: Wanted, candidate: Candidate) -> bool:

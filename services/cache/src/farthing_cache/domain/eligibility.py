@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-from farthing_cache.domain.profile import Profile, Question, Trait
+from farthing_cache.domain.profile import Profile, Trait
+from farthing_cache.domain.question import Question
 
 
 class Ineligible(StrEnum):

@@ -123,6 +123,7 @@ UNITS: Final[dict[str, str]] = {
     )
     for word in group.split()
 }  # fmt: skip
+CURRENCIES: Final = frozenset("$€£¥₹")
 # Too short or too common to be a unit without a number before them.
 UNITS_AFTER_NUMBERS: Final = _words(
     "g m l w v second seconds sec min mi am a.m gal foot cup cups pound pounds yard degree degrees"

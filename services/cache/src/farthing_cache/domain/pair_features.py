@@ -7,9 +7,12 @@ from itertools import pairwise
 from typing import Final
 
 from farthing_cache.domain import lexicon
-from farthing_cache.domain.profile import SKETCH_BYTES, Kind, Profile, Question, Trait, Word
+from farthing_cache.domain.profile import SKETCH_BYTES, Kind, Profile, Trait, Word
+from farthing_cache.domain.question import Question
 from farthing_cache.domain.veto import Veto, veto
 
+# Of what these numbers read in a profile: another one is for another verifier.
+VERSION: Final = 1
 NAMES: Final[tuple[str, ...]] = (
     "cosine",
     "strange_words",

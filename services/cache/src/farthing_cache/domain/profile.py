@@ -12,18 +12,22 @@ from itertools import pairwise
 from typing import Final
 
 from farthing_cache.domain import lexicon
+from farthing_cache.domain.question import Question, Tense, question, tense
+from farthing_cache.domain.signs import Signs, signs
 from farthing_cache.domain.words import MAX_CHARS, Token, number, stem, tokens
 
-VERSION: Final = 1
+# Of the bytes; pair_features has one of its own for what the verifier was trained on.
+VERSION: Final = 2
 MAX_WORDS: Final = 64
 MAX_OPPOSITES: Final = 24
 SKETCH_BYTES: Final = 32
-MAX_BYTES: Final = 512
+MAX_SIGNS: Final = 16
+MAX_BYTES: Final = 640
 
 _HASH_BYTES: Final = 3
 _HEADER: Final = struct.Struct(
-    ">BBBBIHHBB"
-)  # version, question, language, negations, quantifiers, traits, size, words, opposites
+    ">BBBBIHHBBBBB"
+)  # version, question, language, negations, quantifiers, traits, size, words, opposites, signs said and shown, tense
 _WORD: Final = struct.Struct(">HBBH")
 _GRAM: Final = 3
 
@@ -36,21 +40,6 @@ class Kind(IntEnum):
     NUMBER = 2
     UNIT = 3
     DATE = 4
-
-
-class Question(IntEnum):
-    """What a text asks for."""
-
-    NONE = 0
-    WHAT = 1
-    WHO = 2
-    WHEN = 3
-    WHERE = 4
-    WHY = 5
-    HOW = 6
-    HOW_MUCH = 7
-    YES_NO = 8
-    COMMAND = 9
 
 
 class Trait(IntFlag):
@@ -89,10 +78,13 @@ class Profile:
     words: tuple[Word, ...]
     opposites: frozenset[int]  # hashes of words that would turn the sentence round
     sketch: int  # keyed hashes of letter triples, as bits: near-equal spellings share most
+    said: frozenset[int] = frozenset()  # hashes of signs that are part of what is asked
+    shown: frozenset[int] = frozenset()  # … and of those around it
+    tense: Tense = Tense.NONE
 
     def to_bytes(self) -> bytes:
         """At most MAX_BYTES."""
-        opposites = sorted(self.opposites)
+        opposites, said, shown = sorted(self.opposites), sorted(self.said), sorted(self.shown)
         parts = [
             _HEADER.pack(
                 VERSION,
@@ -104,13 +96,16 @@ class Profile:
                 self.size,
                 len(self.words),
                 len(opposites),
+                len(said),
+                len(shown),
+                self.tense,
             ),
             self.sketch.to_bytes(SKETCH_BYTES, "big"),
             *(
                 _WORD.pack(word.hash >> 8, word.hash & 255, word.kind << 4 | word.role, word.letters)
                 for word in self.words
             ),
-            *(one.to_bytes(_HASH_BYTES, "big") for one in opposites),
+            *(one.to_bytes(_HASH_BYTES, "big") for one in (*opposites, *said, *shown)),
         ]
         return b"".join(parts)
 
@@ -118,15 +113,17 @@ class Profile:
     def from_bytes(cls, kept: bytes) -> Profile:
         """What to_bytes wrote; ValueError for anything else."""
         try:
-            version, question, language, negations, quantifiers, traits, size, words, opposites = _HEADER.unpack_from(
+            version, question, language, negations, quantifiers, traits, size, *counts, tense = _HEADER.unpack_from(
                 kept
             )
         except struct.error:
             raise ValueError("not a profile") from None
         body = kept[_HEADER.size + SKETCH_BYTES :]
-        if version != VERSION or len(body) != words * _WORD.size + opposites * _HASH_BYTES:
-            raise ValueError("not a profile of this version")
+        words, opposites, said, shown = counts
         split = words * _WORD.size
+        if version != VERSION or len(body) != split + (opposites + said + shown) * _HASH_BYTES:
+            raise ValueError("not a profile of this version")
+        hashes = [int.from_bytes(body[at : at + _HASH_BYTES], "big") for at in range(split, len(body), _HASH_BYTES)]
         return cls(
             Question(question),
             language,
@@ -138,10 +135,11 @@ class Profile:
                 Word(high << 8 | low, Kind(flags >> 4), flags & 15, letters)
                 for high, low, flags, letters in _WORD.iter_unpack(body[:split])
             ),
-            frozenset(
-                int.from_bytes(body[at : at + _HASH_BYTES], "big") for at in range(split, len(body), _HASH_BYTES)
-            ),
+            frozenset(hashes[:opposites]),
             int.from_bytes(kept[_HEADER.size : _HEADER.size + SKETCH_BYTES], "big"),
+            frozenset(hashes[opposites : opposites + said]),
+            frozenset(hashes[opposites + said :]),
+            Tense(tense),
         )
 
 
@@ -152,16 +150,20 @@ def of(text: str, key: bytes) -> Profile:
     lower = [token.word for token in spoken]
     hasher = _Hasher(key)
     words = _words(spoken, hasher)
+    found_signs = signs(text[:MAX_CHARS])
     return Profile(
-        question=_question(lower, asked=any(token.word == "?" for token in found)),
+        question=question(lower, asked=any(token.word == "?" for token in found)),
         language=_language(text[:MAX_CHARS], lower),
         negations=min(255, sum(word in lexicon.NEGATIONS for word in lower)),
         quantifiers=_mask(lower),
-        traits=_traits(text, lower, words),
+        traits=_traits(text, lower, words) | _too_many(found_signs),
         size=min(65_535, len(lower)),
         words=tuple(words[:MAX_WORDS]),
         opposites=_opposites(lower, hasher),
         sketch=_sketch(lower, hasher),
+        said=frozenset(map(hasher, sorted(found_signs.said)[:MAX_SIGNS])),
+        shown=frozenset(map(hasher, sorted(found_signs.shown)[:MAX_SIGNS])),
+        tense=tense(lower),
     )
 
 
@@ -193,12 +195,13 @@ def _words(spoken: Sequence[Token], hasher: _Hasher) -> list[Word]:
     after_number = False
     before = ""
     for at, token in enumerate(spoken, start=1):
-        word, asked = token.word, before in {"what", "which"}
+        word, asked, before_that = token.word, before in {"what", "which"}, before
         before = word
         if word in lexicon.ROLES and not (word == "on" and at == len(spoken)):
             role = lexicon.ROLES[word]
             continue
-        kind, value = _kind(token, shouted=shouted, after_number=after_number)
+        measured = before_that in lexicon.CURRENCIES or (at < len(spoken) and spoken[at].word in lexicon.UNITS)
+        kind, value = _kind(token, shouted=shouted, after_number=after_number, measured=measured)
         after_number = kind is Kind.NUMBER
         if (kind is Kind.UNIT and asked) or (kind is Kind.WORD and word in _SILENT and word != "on"):
             continue
@@ -210,9 +213,9 @@ def _words(spoken: Sequence[Token], hasher: _Hasher) -> list[Word]:
 _SILENT: Final = lexicon.STOP | lexicon.PREPOSITIONS | lexicon.NEGATIONS
 
 
-def _kind(token: Token, *, shouted: bool, after_number: bool) -> tuple[Kind, str]:
+def _kind(token: Token, *, shouted: bool, after_number: bool, measured: bool) -> tuple[Kind, str]:
     word = token.word
-    if (value := number(word)) is not None:
+    if (value := number(word, measured=measured)) is not None:
         return Kind.NUMBER, value
     if word in lexicon.UNITS and (after_number or word not in lexicon.UNITS_AFTER_NUMBERS):
         return Kind.UNIT, lexicon.UNITS[word]
@@ -268,70 +271,6 @@ def _sketch(lower: Sequence[str], hasher: _Hasher) -> int:
     for gram in {joined[at : at + _GRAM] for at in range(len(joined) - _GRAM + 1)}:
         sketch |= 1 << (hasher(gram) % (SKETCH_BYTES * 8))
     return sketch
-
-
-_WH: Final[dict[str, Question]] = {
-    "who": Question.WHO,
-    "whom": Question.WHO,
-    "whose": Question.WHO,
-    "when": Question.WHEN,
-    "where": Question.WHERE,
-    "why": Question.WHY,
-    "how": Question.HOW,
-    "what": Question.WHAT,
-    "which": Question.WHAT,
-}
-_AFTER_HOW: Final = frozenset(
-    "many much long far often old tall big high deep large fast heavy wide soon late expensive".split()
-)
-_AFTER_WHAT: Final[dict[str, Question]] = {
-    "time": Question.WHEN,
-    "year": Question.WHEN,
-    "date": Question.WHEN,
-    "day": Question.WHEN,
-    "month": Question.WHEN,
-    "place": Question.WHERE,
-    "country": Question.WHERE,
-    "city": Question.WHERE,
-    "person": Question.WHO,
-    "people": Question.WHO,
-    "way": Question.HOW,
-    "reason": Question.WHY,
-    "reasons": Question.WHY,
-    "price": Question.HOW_MUCH,
-    "number": Question.HOW_MUCH,
-    "steps": Question.HOW,
-    "cause": Question.WHY,
-    "causes": Question.WHY,
-}
-_STARTS: Final = 12
-_ASIDE: Final = frozenset("please hi hello hey so and but ok okay well the a an".split())
-
-
-def _question(lower: Sequence[str], *, asked: bool) -> Question:
-    head = [word for word in lower[:_STARTS] if word not in _ASIDE]
-    if not head:
-        return Question.NONE
-    for at, word in enumerate(head):
-        if word in _WH:
-            return _refined(_WH[word], head[at + 1 : at + 7])
-    if head[0] in lexicon.AUXILIARIES:
-        return Question.YES_NO
-    if head[0] in _AFTER_WHAT or head[0] in {"steps", "ways"}:
-        return _AFTER_WHAT.get(head[0], Question.HOW)
-    return Question.NONE if asked else Question.COMMAND
-
-
-def _refined(found: Question, after: Sequence[str]) -> Question:
-    if found is Question.HOW and after and after[0] in _AFTER_HOW:
-        return Question.HOW_MUCH
-    if found is Question.WHAT:
-        for word in after[:4]:
-            if word in _AFTER_WHAT:
-                return _AFTER_WHAT[word]
-            if word not in lexicon.AUXILIARIES and word not in {"best", "main", "right", "fastest", "easiest"}:
-                break
-    return found
 
 
 # Languages are numbered from 1; 0 is "cannot tell". Other scripts follow.
@@ -392,6 +331,11 @@ def _traits(text: str, lower: Sequence[str], words: Sequence[Word]) -> Trait:
     if not text.isascii() and any(map(_is_mixed, lower)):
         traits |= Trait.MIXED_SCRIPT
     return traits
+
+
+def _too_many(found: Signs) -> Trait:
+    """More signs than are kept are never compared."""
+    return Trait.LONG if max(len(found.said), len(found.shown)) > MAX_SIGNS else Trait.NONE
 
 
 def _depends_on_time(lower: Sequence[str]) -> bool:

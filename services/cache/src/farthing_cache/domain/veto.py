@@ -8,7 +8,8 @@ from enum import StrEnum
 from typing import Final
 
 from farthing_cache.domain import lexicon, profile
-from farthing_cache.domain.profile import Kind, Profile, Question, Trait, Word
+from farthing_cache.domain.profile import Kind, Profile, Trait, Word
+from farthing_cache.domain.question import Question, Tense
 
 
 class Veto(StrEnum):
@@ -26,6 +27,8 @@ class Veto(StrEnum):
     ENTITIES = "entities"
     ORDER = "order"
     SCOPE = "scope"
+    SIGNS = "signs"
+    TENSE = "tense"
 
 
 Rule = Callable[[Profile, Profile], bool]
@@ -62,6 +65,21 @@ def _numbers_differ(p: Profile, q: Profile) -> bool:
 def _units_differ(p: Profile, q: Profile) -> bool:
     one, other = _of(p, Kind.UNIT), _of(q, Kind.UNIT)
     return one != other and (bool(one and other) or bool(_of(p, Kind.NUMBER)))
+
+
+def _signs_differ(p: Profile, q: Profile) -> bool:
+    """What is said in signs is the same on both sides. What is only shown may be missing, and not be something else."""
+    return p.said != q.said or (p.shown != q.shown and bool(p.shown and q.shown))
+
+
+def _tenses_differ(p: Profile, q: Profile) -> bool:
+    """ "Is Pluto a planet?" and "was Pluto a planet?". Where little else is alike, "is" and "will" promise the same."""
+    if p.tense == q.tense or not (p.tense and q.tense):
+        return False
+    strange = max(len(_strange(p, q)), len(_strange(q, p)))
+    if Tense.PAST not in (p.tense, q.tense):
+        return strange == 0
+    return strange <= 1 or Question.YES_NO in (p.question, q.question)
 
 
 def _negations_differ(p: Profile, q: Profile) -> bool:
@@ -170,10 +188,12 @@ _RULES: Final[tuple[tuple[Veto, Rule], ...]] = (
     (Veto.LANGUAGE, _languages_differ),
     (Veto.NUMBERS, _numbers_differ),
     (Veto.UNITS, _units_differ),
+    (Veto.SIGNS, _signs_differ),
     (Veto.NEGATION, _negations_differ),
     (Veto.ANTONYMS, _turned_round),
     (Veto.QUANTIFIERS, _quantifiers_differ),
     (Veto.QUESTION, _questions_differ),
+    (Veto.TENSE, _tenses_differ),
     (Veto.ENTITIES, _entities_differ),
     (Veto.ORDER, _order_differs),
     (Veto.SCOPE, _scopes_differ),

@@ -18,6 +18,9 @@ _TOKEN: Final = re.compile(
     re.UNICODE,
 )
 _NUMBER_WITH_UNIT: Final = re.compile(r"(\d+(?:[.,]\d+)*)([^\W\d_]{1,12})", re.UNICODE)
+_NAME_WITH_NUMBER: Final = re.compile(r"([^\W\d_]+)[-.]?(\d+(?:[.,]\d+)*)", re.UNICODE)
+_GROUPED: Final = re.compile(r"\d{1,3}(?:,\d{3})+(?:\.\d+)?")
+_DEGREES: Final = re.compile(r"°\s?([CcFf])\b")
 _IDEOGRAPHS: Final = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
 # What people say around a question.
 _COURTESY: Final = re.compile(
@@ -41,6 +44,7 @@ _ENDINGS: Final = (
 )
 _KEPT_WHOLE: Final = frozenset("s is us as ss".split())
 _SHORTEST_STEM: Final = 3
+_VERSION: Final = frozenset("v ver".split())
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +58,7 @@ class Token:
 
 def tokens(text: str) -> list[Token]:
     """The words of the first MAX_CHARS of a text, contractions and fixed phrases resolved, in order."""
-    plain = _COURTESY.sub(" ", unicodedata.normalize("NFKC", text[:MAX_CHARS]))
+    plain = _DEGREES.sub(_degrees, _COURTESY.sub(" ", unicodedata.normalize("NFKC", text[:MAX_CHARS])))
     return _joined(list(_expanded(plain)))
 
 
@@ -81,12 +85,18 @@ def _parts(word: str) -> tuple[str, ...]:
             return (stem, meant) if meant else (stem,)
     if word[0].isdigit() and (split := _NUMBER_WITH_UNIT.fullmatch(word)):
         return _number_parts(*split.groups())
+    if (split := _NAME_WITH_NUMBER.fullmatch(word)) is not None:
+        return ("version" if split.group(1) in _VERSION else split.group(1), split.group(2))
     head, hyphen, rest = word.partition("-")
     if hyphen and rest and head in lexicon.NUMBER_WORDS:
         return (head, rest)
     if _IDEOGRAPHS.search(word):
         return tuple(word)
     return (word,)
+
+
+def _degrees(match: re.Match[str]) -> str:
+    return " celsius " if match.group(1) in "Cc" else " fahrenheit "
 
 
 def _number_parts(number: str, unit: str) -> tuple[str, ...]:
@@ -119,12 +129,14 @@ def _phrase(found: list[Token], at: int) -> tuple[int, str]:
     return 1, found[at].word
 
 
-def number(word: str) -> str | None:
-    """The number that a word is, written one way: "1,000" and "thousand" are 1000; None for other words."""
+def number(word: str, *, measured: bool = False) -> str | None:
+    """The number that a word is, written one way: "1,000" and "thousand" are 1000; None for other words. What is
+    `measured`, in units or money, is as much with zeros behind it: 1.50 is 1.5 there. A version is another one."""
     if not word[0].isdigit():
         return lexicon.NUMBER_WORDS.get(word)
-    plain = word.rstrip("stndrh").replace(",", "")
-    if "." in plain and plain.count(".") == 1:
+    plain = word.rstrip("stndrh")
+    plain = plain.replace(",", "") if _GROUPED.fullmatch(plain) else plain.replace(",", ".", plain.count(",") == 1)
+    if measured and plain.count(".") == 1:
         plain = plain.rstrip("0").rstrip(".")
     return plain.lstrip("0") or "0"
 
