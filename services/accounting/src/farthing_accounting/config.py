@@ -67,6 +67,12 @@ class AccountingSettings(ServiceSettings):
     fold_wait_ms: int = setting(50, doc="how long a batch waits for more events after its first", min=1, max=1_000)
 
     start_wait_ms: int = setting(30_000, doc="how long a start waits for Redis, PostgreSQL and NATS to be there", min=0)
+    recovery_ms: int = setting(
+        3_000,
+        doc="how long nobody is admitted against a limit after Redis lost its data; more than watch_interval_ms",
+        min=100,
+        max=60_000,
+    )
     watch_interval_ms: int = setting(
         2_000, doc="how often Redis, PostgreSQL and NATS are looked at for health", min=100
     )

@@ -124,7 +124,7 @@ async def _open(process: Build) -> Stores:
     observer = MetricsObserver(process.telemetry.metrics)
     keep = Keep(closed=timedelta(milliseconds=settings.closed_keep_ms))
     guard, unsettled = _guard(process), PostgresUnsettled(database)
-    grace = timedelta(milliseconds=settings.awaiting_ms)
+    grace, window = (timedelta(milliseconds=ms) for ms in (settings.awaiting_ms, settings.recovery_ms))
     awaiting = Awaiting(JetStreamProgress(nats, process.clock), unsettled, process.clock, grace=grace)
     return Stores(
         database=database,
@@ -132,7 +132,7 @@ async def _open(process: Build) -> Stores:
         guard=guard,
         nats=nats,
         reservations=RedisReservations(
-            redis, keep=keep, on_expired=observer.expired, lapse=awaiting.lapse, guard=guard
+            redis, keep=keep, on_expired=observer.expired, lapse=awaiting.lapse, window=window, guard=guard
         ),
         unsettled=unsettled,
         awaiting=awaiting,
@@ -153,6 +153,7 @@ async def _prepare(process: Build, stores: Stores) -> None:
         process.log.info("migrated", name=name)
     await _until(process, "redis", lambda: answers(stores.redis, stores.guard))
     await require_no_eviction(stores.redis, stores.guard)
+    await stores.reservations.look()
     await stores.usage.open()
     process.on_close(stores.usage.close)
     if process.settings.prices_file is not None:
@@ -225,7 +226,7 @@ def _start(process: Build, stores: Stores) -> None:
     process.start("fold usage", folding.run())
     process.start("settle late", folding.settle_late())
     process.start("look after the usage stream", stores.usage.keep_house())
-    process.start("watch redis", _watch(process, "redis", lambda: takes_writes(stores.redis, stores.guard)))
+    process.start("watch redis", _watch(process, "redis", lambda: _redis_well(stores)))
     lasts_s = process.settings.limits_stale_ms / 1000
     process.start("watch postgresql", _watch(process, "postgresql", stores.database.ping, lasts_s))
     process.start("watch nats", _watch(process, "nats", lambda: _connected(stores.nats)))
@@ -247,6 +248,17 @@ async def _watch(process: Build, store: str, ask: Callable[[], Awaitable[bool]],
         required = up or now - seen_at >= lasts_s
         await process.report(store, up, required=required)
         await clock.sleep((settings.watch_interval_ms if up else settings.breaker_pause_ms) / 1000)
+
+
+async def _redis_well(stores: Stores) -> bool:
+    """Whether it takes writes; what it lost, and this replica made, is brought back."""
+    if not await takes_writes(stores.redis, stores.guard):
+        return False
+    try:
+        await stores.reservations.look()
+    except StoreUnavailable:
+        return False
+    return True
 
 
 async def _connected(nats: Client) -> bool:

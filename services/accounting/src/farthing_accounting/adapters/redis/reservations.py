@@ -13,6 +13,7 @@ from redis.asyncio import Redis
 from redis.commands.core import AsyncScript
 
 from farthing_accounting.adapters.redis.guard import guarded
+from farthing_accounting.adapters.redis.losses import Life, Mine, life_of
 from farthing_accounting.domain.budgets import Counter, Limit, counters_of
 from farthing_accounting.domain.reservations import (
     MAX_EXTENSIONS,
@@ -36,6 +37,7 @@ from farthing_accounting.domain.reservations import (
 from farthing_accounting.domain.scopes import scopes_of
 from farthing_kit.breaker import Breaker
 from farthing_kit.clock import Clock, SystemClock
+from farthing_kit.errors import StoreUnavailable
 from farthing_kit.money import NanoUsd
 from farthing_kit.store_guard import StoreGuard
 from farthing_kit.usage import Tokens
@@ -82,6 +84,7 @@ class RedisReservations:
         clock: Clock | None = None,
         on_expired: Callable[[int], None] | None = None,
         lapse: Callable[[], datetime] = lambda: NEVER,
+        window: timedelta = timedelta(seconds=3),
         guard: StoreGuard | None = None,
     ) -> None:
         self._redis = redis
@@ -89,6 +92,9 @@ class RedisReservations:
         self._clock = clock
         self._on_expired = on_expired or _ignore
         self._lapse = lapse
+        self._window = window
+        self._mine = Mine()
+        self._life: Life | None = None
         self._common: dict[str, Any] = {
             "meta_keep_ms": _ms(_META_KEEP),
             "held_keep_ms": _ms(_HELD_KEEP),
@@ -100,6 +106,7 @@ class RedisReservations:
         self._settle = redis.register_script(_script("settle", _ALWAYS))
         self._install = redis.register_script(_script("install", _WITH_ROOM))
         self._standing = redis.register_script(_script("standing", _ALWAYS))
+        self._bring_back = redis.register_script(_script("bring_back", _WITH_ROOM))
 
     async def reserve(self, hold: Hold, limits: Sequence[Limit], version: int) -> Answer | Obstacle:
         """One atomic step over every scope."""
@@ -115,7 +122,9 @@ class RedisReservations:
             "price_version": hold.price_version,
         }
         keys = _Keys(hold.principal.org)
-        return await self._ask(self._reserve, keys, hold.reservation_id, ask, limits, version)
+        answer = await self._ask(self._reserve, keys, hold.reservation_id, ask, limits, version)
+        self._keep(hold.principal.org, answer, ask)
+        return answer
 
     async def extend(self, extension: Extension, limits: Sequence[Limit], version: int) -> Answer | Obstacle:
         """One atomic step over every scope."""
@@ -130,7 +139,9 @@ class RedisReservations:
             "max_extensions": MAX_EXTENSIONS,
         }
         keys = _Keys(extension.principal.org)
-        return await self._ask(self._extend, keys, extension.reservation_id, ask, limits, version)
+        answer = await self._ask(self._extend, keys, extension.reservation_id, ask, limits, version)
+        self._keep(extension.principal.org, answer)
+        return answer
 
     async def find(self, org: str, reservation_id: str) -> tuple[str, int] | None:
         """Model and price version of a reservation."""
@@ -144,6 +155,7 @@ class RedisReservations:
         have left there without an answer."""
         keys = _Keys(org)
         ask = {"id": reservation_id}
+        self._mine.forget(org, reservation_id)
         reply = await self._run(self._release, keys, keys.of(reservation_id), ask, always=True)
         return _text(reply[0]) == "released"
 
@@ -159,9 +171,40 @@ class RedisReservations:
                 await self._settle(keys=keys, args=[self._encoded(_Keys(settlement.principal.org), ask)], client=pipe)
             replies = await pipe.execute()
         self._count(sum(int(reply[1]) for reply in replies))
+        for settlement in settlements:
+            self._mine.forget(settlement.principal.org, settlement.reservation_id)
+
+    async def look(self) -> bool:
+        """Whether Redis lost what it held, or the last of it, since this was asked last: then what this replica holds
+        is brought back. Asked now and then, and before a counter is loaded."""
+        now_ms = int(self._clock.now().timestamp() * 1000) if self._clock else None
+        async with self._guard.step():
+            life = await life_of(self._redis, now_ms, self._life, self._window)
+        lost = self._life is not None and life != self._life
+        if lost:
+            mine = list(self._mine.awaited(self._lapse()))
+            for start in range(0, len(mine), _SETTLED_AT_ONCE):
+                await self._bring_some_back(mine[start : start + _SETTLED_AT_ONCE])
+        self._life = life
+        return lost
+
+    async def _bring_some_back(self, mine: Sequence[tuple[str, dict[str, Any]]]) -> None:
+        async with self._guard.step(), self._redis.pipeline(transaction=False) as pipe:
+            for org, record in mine:
+                keys = _Keys(org)
+                names = [*keys.fixed, *keys.of(record["id"])]
+                await self._bring_back(keys=names, args=[self._encoded(keys, record)], client=pipe)
+            await pipe.execute()
+
+    def _keep(self, org: str, answer: Answer | Obstacle, ask: dict[str, Any] | None = None) -> None:
+        if isinstance(answer, Held):
+            expires_ms = int(answer.expire_time.timestamp() * 1000)
+            now = {"expires": expires_ms, "amount": answer.amount, "tokens": answer.tokens}
+            self._mine.keep(org, answer.reservation_id, answer.expire_time, {**(ask or {}), **now}, self._lapse())
 
     async def install(self, org: str, incarnation: str, position: LedgerPosition) -> bool:
         """Counters that are loaded stay as they are."""
+        await self.look()
         keys = _Keys(org)
         now = self._clock.now() if self._clock else datetime.now(UTC)
         sums = [
@@ -172,7 +215,8 @@ class RedisReservations:
             }
             for spent in position.spent
         ]
-        ask = {"life": incarnation, "position": position.transaction_id, "sums": sums}
+        opens_ms = self._life.opens_ms if self._life else 0
+        ask = {"life": incarnation, "position": position.transaction_id, "sums": sums, "opens_ms": opens_ms}
         counters = [keys.counter(spent.counter) for spent in position.spent]
         reply = await self._run(self._install, keys, [*keys.of(""), *counters], ask, counts=False)
         return _text(reply[0]) == "installed"
@@ -310,8 +354,18 @@ def _answer(reply: list[Any], reservation_id: str, counters: Sequence[Counter]) 
             return Mismatch()
         case "outdated":
             return LimitsOutdated()
+        case "recovering":
+            raise _recovering(int(reply[2]))
         case other:
             raise AssertionError(f"a script said {other}")
+
+
+def _recovering(left_ms: int) -> StoreUnavailable:
+    return StoreUnavailable(
+        "the store of budgets lost its data and is being rebuilt; try again shortly",
+        metadata={"store": "redis", "cause": "Recovering"},
+        retry_after_s=left_ms / 1000,
+    )
 
 
 def _held(reply: list[Any], reservation_id: str) -> Held:

@@ -14,8 +14,9 @@ local done = redis.call('HGET', KEYS[5], 'x:' .. ask.key)
 if done and done ~= ask.digest then
   return {'mismatch', reaped}
 end
-if outdated() then
-  return {'outdated', reaped}
+local obstacle = obstacle(now, reaped)
+if obstacle then
+  return obstacle
 end
 local life = incarnation()
 local left, missing = left_of_limits(life)

@@ -9,8 +9,9 @@ end
 if state and redis.call('HGET', KEYS[5], 'd') ~= ask.digest then
   return {'mismatch', reaped}
 end
-if outdated() then
-  return {'outdated', reaped}
+local obstacle = obstacle(now, reaped)
+if obstacle then
+  return obstacle
 end
 local life = incarnation()
 local left, missing = left_of_limits(life)
@@ -28,10 +29,6 @@ end
 
 local expires = now + ask.ttl_ms
 hold(ask.scopes, ask.amount, ask.tokens, ask.places)
-redis.call('HSET', KEYS[5], 'st', 'open', 'd', ask.digest, 'm', int(ask.amount), 't', int(ask.tokens), 'n', int(ask.places),
-  'exp', int(expires), 'sc', cjson.encode(ask.scopes), 'mo', ask.model, 'pv', int(ask.price_version))
--- Longer than `held` is kept: as long as the sum is there, so is what has to be taken off it.
-redis.call('PEXPIRE', KEYS[5], int(ask.ttl_ms + 2 * ask.held_keep_ms))
-redis.call('ZADD', KEYS[3], int(expires), ask.id)
+remember(expires, now)
 touch()
 return held_reply(reaped, money_left(left, ask.amount))

@@ -2,7 +2,7 @@
 --
 -- All keys of an organisation share its hash tag, so that they lie in one slot of a Redis Cluster:
 --   KEYS[1] meta   hash: inc = life of the server that `pos` belongs to, pos = newest transaction settled in it,
---                  lim = newest announced version of the limits
+--                  lim = newest announced version of the limits, opens = when limits may be compared with again
 --   KEYS[2] held   hash: <scope>|m, <scope>|t = money and tokens held by reservations that are open or await their
 --                  booking; <scope>|n = requests in flight: those of open ones
 --   KEYS[3] open   sorted set: id of each open reservation, by the millisecond in which it expires
@@ -122,8 +122,16 @@ local function state_of(id, now)
   return kept[1] or ENDED[redis.call('GET', KEYS[6])] or false
 end
 
-local function outdated()
-  return number(redis.call('HGET', KEYS[1], 'lim')) > ask.limits_version
+-- Why a limit cannot be compared with now: the caller's are old, or what was in flight when Redis lost it is being brought
+-- back (see install.lua).
+local function obstacle(now, reaped)
+  local meta = redis.call('HMGET', KEYS[1], 'lim', 'opens')
+  if number(meta[1]) > ask.limits_version then
+    return {'outdated', reaped}
+  end
+  if #ask.limits > 0 and number(meta[2]) > now then
+    return {'recovering', reaped, int(number(meta[2]) - now)}
+  end
 end
 
 -- What is left of each of ask.limits: {m = money, t = tokens, n = places}; or, instead, the numbers (from 1) of the counters
@@ -186,6 +194,16 @@ local function hold(scopes, amount, tokens, places)
       redis.call('HINCRBY', KEYS[2], scope .. '|n', places)
     end
   end
+end
+
+-- Writes down the reservation at hand, which is open until `expires`.
+local function remember(expires, now)
+  redis.call('HSET', KEYS[5], 'st', 'open', 'd', ask.digest, 'm', int(ask.amount), 't', int(ask.tokens),
+    'n', int(ask.places), 'exp', int(expires), 'sc', cjson.encode(ask.scopes), 'mo', ask.model,
+    'pv', int(ask.price_version))
+  -- Longer than `held` is kept: as long as the sum is there, so is what has to be taken off it.
+  redis.call('PEXPIRE', KEYS[5], int(expires - now + 2 * ask.held_keep_ms))
+  redis.call('ZADD', KEYS[3], int(expires), ask.id)
 end
 
 local function held_reply(reaped, left)
