@@ -131,3 +131,31 @@ async def test_a_cancelled_call_is_charged_for_what_came_and_frees_the_model(mes
 def slow_prompt(text: str) -> pb.Prompt:
     """For the model that takes its time before each word."""
     return prompt(text, model="echo-slow", max_tokens=200, no_cache=True)
+
+
+@pytest.mark.parametrize("text", ["a\nb", "prod\n", "\x00", "\ufeff", "a\u2028b", "\ue000"])
+async def test_a_label_that_the_books_would_stumble_over_is_refused_at_the_door(mesh: MeshUnderTest, text: str) -> None:
+    asked = prompt("hello")
+    asked.tags["feature"] = text
+    error = await refused(await mesh.gateway(), asked)
+    assert error.reason == ErrorReason.ERROR_REASON_INVALID_FIELD
+    assert error.metadata == {"fields": "prompt.tags"}
+
+
+@pytest.mark.parametrize("text", ["می\u200cخواهم", "👩\u200d💻", "prix\u00a0net", "検索\u3000窓"])
+async def test_a_label_in_any_language_is_taken(mesh: MeshUnderTest, text: str) -> None:
+    asked = prompt("hello")
+    asked.tags["feature"] = text
+    answer = await (await mesh.gateway()).ask(asked)
+    assert answer.text
+
+
+async def test_a_message_a_little_over_the_limit_hears_the_limit(mesh: MeshUnderTest) -> None:
+    key = (("authorization", f"Bearer {mesh.client.api_key('lantern')}"),)
+    call: Any = (await mesh.bare_channel()).unary_unary(COMPLETE)
+    raw = pb.CompleteRequest(prompt=prompt("x" * 4_300_000)).SerializeToString()
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await call(raw, metadata=key, timeout=10)
+    assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert caught.value.details() == f"the message has {len(raw)} bytes, must have at most {4 * MIB}; send less"
+    assert reason_in(caught.value) == "ERROR_REASON_MESSAGE_TOO_LARGE"

@@ -24,6 +24,16 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
+def pytest_configure() -> None:
+    """Examples of a property may take as long as the machine is busy: speed is measured in benches, not in tests."""
+    try:
+        from hypothesis import settings
+    except ImportError:
+        return  # a member that tests no properties
+    settings.register_profile("farthing", deadline=None)
+    settings.load_profile("farthing")
+
+
 @pytest.fixture(scope="session")
 def servers_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where the real servers of this run keep their state and logs."""
