@@ -174,6 +174,9 @@ class MemoryAnnouncer:
             raise self.error
         self.said.append(org)
 
+    async def erased(self, org: Org) -> None:
+        await self.forgotten(org)
+
 
 @dataclass
 class CountingMeter:

@@ -15,6 +15,7 @@ from farthing.cache.v1 import cache_service_pb2_grpc as rpc
 from farthing.type.v1.model_pb2 import CacheLevel
 from farthing_cache.app.analysis import Analyst
 from farthing_cache.app.answers import AnswerCache
+from farthing_cache.app.erasure import Erasure
 from farthing_cache.app.flights import Failed, Finished, Flights, Piece
 from farthing_cache.app.semantic import Asked, Match, SemanticCache
 from farthing_cache.domain.admission import Verdict
@@ -52,6 +53,7 @@ class CacheHandler(rpc.CacheServiceServicer):
     flights: Flights
     nearby: Nearby
     analyst: Analyst
+    erasure: Erasure
     clock: Clock
     text_limit_chars: int
 
@@ -134,6 +136,9 @@ class CacheHandler(rpc.CacheServiceServicer):
         extent = Extent(request.model, tags_from_message(request.tags))
         org = _org_named(request.org, "Invalidate")
         return pb.InvalidateResponse(epoch=await self.answers.forget(org, extent, request.idempotency_key))
+
+    async def Erase(self, request: pb.EraseRequest, context: Any) -> pb.EraseResponse:
+        return pb.EraseResponse(keys=await self.erasure.erase(_org_named(request.org, "Erase")))
 
     async def ReportOutcome(self, request: pb.ReportOutcomeRequest, context: Any) -> pb.ReportOutcomeResponse:
         right = {pb.AGREEMENT_SAME: True, pb.AGREEMENT_DIFFERENT: False}.get(request.agreement)

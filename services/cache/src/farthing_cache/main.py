@@ -15,6 +15,7 @@ from farthing_cache.adapters.no_verifier import NoVerifier
 from farthing_cache.adapters.onnx_verifier import OnnxVerifier
 from farthing_cache.adapters.redis.answers import RedisAnswers
 from farthing_cache.adapters.redis.client import RedisClient, connect
+from farthing_cache.adapters.redis.eraser import RedisEraser
 from farthing_cache.adapters.redis.evidence import RedisEvidence
 from farthing_cache.adapters.redis.flights import RedisFlights
 from farthing_cache.adapters.redis.hitlog import RedisLog
@@ -23,6 +24,7 @@ from farthing_cache.adapters.redis.vector_sets import NoVectorSets, VectorSets
 from farthing_cache.adapters.watch import watch
 from farthing_cache.app.analysis import Analyst
 from farthing_cache.app.answers import AnswerCache
+from farthing_cache.app.erasure import Erasure
 from farthing_cache.app.evidence import Evidence
 from farthing_cache.app.flights import Flights
 from farthing_cache.app.neighbourhood import Neighbourhood
@@ -37,11 +39,13 @@ from farthing_cache.handler import CacheHandler
 from farthing_cache.ports import Nearby, Verifier
 from farthing_kit import nats
 from farthing_kit.breaker import Breaker
+from farthing_kit.context import Role
 from farthing_kit.errors import StoreUnavailable
 from farthing_kit.lifecycle import Process, run
 from farthing_kit.server import ServerError, Service
 
 SERVICE = "farthing.cache.v1.CacheService"
+OPERATORS_ONLY = {"Erase": frozenset({Role.OPERATOR})}
 
 
 @dataclass(frozen=True)
@@ -62,21 +66,25 @@ async def build(process: Process[CacheSettings]) -> None:
     stores = await _stores(process)
     client = await process.enter(nats.connect(settings.nats_url, name="cache", telemetry=process.telemetry))
     sets = await _vector_sets(process, stores) if settings.vector_sets else None
-    answers = _answers(process, stores, NatsAnnouncer(client, process.clock), sets)
+    announcer = NatsAnnouncer(client, process.clock)
+    answers = _answers(process, stores, announcer, sets)
     nearby = sets or Neighbourhood(stores.neighbours, budget_bytes=settings.vector_memory_bytes)
-    await hear(client, process.telemetry, nearby.forget)
+    semantic = _semantic(process, stores, answers, nearby)
+    erased = (nearby.forget, semantic.evidence.erase, stores.recorder.erase)
+    await hear(client, process.telemetry, nearby.forget, erased)
     handler = CacheHandler(
         answers=answers,
-        semantic=_semantic(process, stores, answers, nearby),
+        semantic=semantic,
         flights=await process.enter(_flights(process, stores, answers)),
         nearby=nearby,
         analyst=Analyst(_log(process, stores), process.clock),
+        erasure=Erasure(RedisEraser(stores.client, stores.names), announcer),
         clock=process.clock,
         text_limit_chars=settings.text_limit_chars,
     )
     process.start("catch up", nearby.catch_up())
     process.start("redis watch", watch(stores.client, process.report, process.clock, settings.watch_pause_ms / 1000))
-    process.serve(Service(SERVICE, add_CacheServiceServicer_to_server, handler))
+    process.serve(Service(SERVICE, add_CacheServiceServicer_to_server, handler, methods=OPERATORS_ONLY))
 
 
 async def _stores(process: Process[CacheSettings]) -> _Stores:

@@ -163,6 +163,14 @@ class EvidenceStore(Protocol):
         ...
 
 
+class Eraser(Protocol):
+    """Where everything of all organisations is kept."""
+
+    async def erase(self, org: Org) -> int:
+        """Remove what there is of an organisation; how many keys it had."""
+        ...
+
+
 class LogStore(Protocol):
     """Look-ups as they were, for analysis. Bounded: the oldest go first."""
 
@@ -194,6 +202,10 @@ class Announcer(Protocol):
     async def forgotten(self, org: Org) -> None:
         """Returns when no gateway serves from its memory what was there before; raises StoreUnavailable when the word
         did not get out."""
+        ...
+
+    async def erased(self, org: Org) -> None:
+        """The same, and every replica of the cache has forgotten what it remembers of an organisation."""
         ...
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
 
 import nats.errors
@@ -13,6 +14,9 @@ from farthing_kit.clock import Clock
 from farthing_kit.hearing import LEASE_S
 
 SUBJECT: Final = "farthing.invalidate.cache"
+PREFIX: Final = "org:"
+# Payload: the organisation. For replicas of the cache; gateways hear the other.
+ERASURE_SUBJECT: Final = "farthing.erase.cache"
 FLUSH_TIMEOUT_S: Final = 1
 
 
@@ -25,8 +29,15 @@ class NatsAnnouncer:
         self._clock = clock
 
     async def forgotten(self, org: Org) -> None:
+        await self._told(org, {SUBJECT: PREFIX})
+
+    async def erased(self, org: Org) -> None:
+        await self._told(org, {ERASURE_SUBJECT: "", SUBJECT: PREFIX})
+
+    async def _told(self, org: Org, subjects: Mapping[str, str]) -> None:
         try:
-            await self._client.publish(SUBJECT, f"org:{org}".encode())
+            for subject, prefix in subjects.items():
+                await self._client.publish(subject, f"{prefix}{org}".encode())
             await self._client.flush(FLUSH_TIMEOUT_S)
         except (nats.errors.Error, OSError, TimeoutError):
             raise gateways_not_told() from None

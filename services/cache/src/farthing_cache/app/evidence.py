@@ -99,6 +99,11 @@ class Evidence:
                 known.append((category, Known(standing, held.guard.promise.delta, wrong)))
         return known
 
+    def erase(self, org: Org) -> None:
+        """Forget what this replica has seen of an organisation, written or not."""
+        for address in [address for address in self._held if address[0] == org]:
+            del self._held[address]
+
     async def keep_writing(self) -> None:
         """Write what has moved, at a pace; runs until cancelled."""
         while True:
@@ -116,6 +121,8 @@ class Evidence:
 
     async def _write(self, org: Org, category: int, held: _Held) -> None:
         for _ in range(ATTEMPTS):
+            if self._held.get((org, category)) is not held:
+                return  # erased meanwhile
             version, stored = await self._store.load(org, category)
             theirs = _parsed(stored, held.guard.promise) or Guard.new(held.guard.promise)
             mine, base = held.guard.to_state(), held.base

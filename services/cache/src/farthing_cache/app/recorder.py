@@ -66,6 +66,11 @@ class Recorder:
         """An answer was kept."""
         self._add(org, key, Event.STORE, cost_nano_usd=cost_nano_usd)
 
+    def erase(self, org: Org) -> None:
+        """Forget what was gathered of an organisation."""
+        self._count -= len(self._records.pop(org, ()))
+        self._dropped.pop(org, None)
+
     async def keep_writing(self) -> None:
         """Write what was gathered, at a pace; runs until cancelled."""
         while True:
