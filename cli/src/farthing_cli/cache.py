@@ -11,7 +11,7 @@ from farthing.cache.v1 import cache_service_pb2 as pb
 from farthing.cache.v1.cache_service_pb2_grpc import CacheServiceStub
 from farthing.type.v1.model_pb2 import Task
 from farthing_cli.arguments import MAX_HOURS, MAX_INT64, Label, Number, Whole
-from farthing_cli.console import Table, console, say_json
+from farthing_cli.console import Table, console, say, say_json
 from farthing_cli.errors import complete
 from farthing_cli.mesh import Mesh, find
 from farthing_cli.money import dollars, share
@@ -69,6 +69,8 @@ def stats(state: Any, org: str, as_json: bool) -> None:
     found = complete(_stats(find(state), org))
     if as_json:
         say_json(MessageToDict(found, preserving_proto_field_name=True))
+    elif not found.categories:
+        say(f"nothing of {org} was looked up by its meaning yet")
     else:
         console().print(evidence_table(found))
 

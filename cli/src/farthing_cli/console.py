@@ -16,8 +16,15 @@ from farthing_kit.labels import escaped
 # Into a file or a pipe there is no width to fit; a table is not cut there.
 PIPE_COLUMNS = 160
 
-Table = RichTable  # its cells are escaped by the console that prints it
 __all__ = ["PIPE_COLUMNS", "Console", "Table", "Text", "complain", "console", "say", "say_json", "stream"]
+
+
+class Table(RichTable):
+    """A table that goes on in the next line of a cell where the terminal is too narrow: an amount is never cut."""
+
+    def add_column(self, header: Any = "", footer: Any = "", *, overflow: Any = "fold", **options: Any) -> None:
+        """One more column."""
+        super().add_column(header, footer, overflow=overflow, **options)
 
 
 class Console(RichConsole):
@@ -56,14 +63,14 @@ def complain(text: str) -> None:
 
 def say_json(value: object, indent: int | None = 2) -> None:
     """Write one value for programs. On one line, nothing but its end is a separator of lines to anybody."""
-    readable = indent is not None and (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
+    readable = indent is not None and (getattr(sys.stdout, "encoding", None) or "").lower().replace("-", "") == "utf8"
     _write(sys.stdout, f"{_escaped_lines(json.dumps(value, ensure_ascii=not readable, indent=indent))}\n")
 
 
 def stream(text: str) -> None:
     """Write a piece of a text as it comes, such as an answer: exactly into a file or a pipe; on a terminal without
     what would command it."""
-    _write(sys.stdout, _escaped_lines(text) if sys.stdout.isatty() else text)
+    _write(sys.stdout, _escaped_lines(text) if sys.stdout is not None and sys.stdout.isatty() else text)
 
 
 def _escaped_lines(text: str) -> str:

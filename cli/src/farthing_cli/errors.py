@@ -15,10 +15,9 @@ from typing import Any, NoReturn, TypeVar
 
 import click
 
+from farthing_cli.__main__ import STOPPED
 from farthing_cli.console import complain
 from farthing_kit.errors import FarthingError
-
-STOPPED = 130
 
 T = TypeVar("T")
 

@@ -26,7 +26,7 @@ from farthing_cli.arguments import (
 )
 from farthing_cli.cache import cache
 from farthing_cli.console import complain, console, say, say_json, say_lines
-from farthing_cli.errors import Farthing, InputError, complete
+from farthing_cli.errors import CliError, Farthing, InputError, complete
 from farthing_cli.mesh import DEFAULT_STATE, find
 from farthing_cli.models import models
 from farthing_cli.up import commands as mesh_commands
@@ -303,7 +303,10 @@ def keys_create(state: Path, org: str, team: str, user: str) -> None:
 @click.pass_obj
 def keys_list(state: Path, org: str) -> None:
     """The keys of ORG, without their secrets."""
-    console().print(api_keys.table(complete(api_keys.of_org(find(state), org))))
+    found = complete(api_keys.of_org(find(state), org))
+    if not found:
+        raise CliError(f"{org} has no keys; make one: farthing keys create {org}")
+    console().print(api_keys.table(found))
 
 
 @keys_group.command("revoke")

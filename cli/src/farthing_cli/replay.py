@@ -314,7 +314,9 @@ def sentences(outcome: Outcome) -> list[str]:
     ]
     if outcome.grades:
         lines.append(f"right: {right(outcome)} of {len(outcome.grades)} ({share(right(outcome), len(outcome.grades))})")
-    lines += [f"failed: {count} x {reason}" for reason, count in outcome.failures.most_common()]
+    lines += [
+        f"failed: {count} x {reason.removeprefix('ERROR_REASON_')}" for reason, count in outcome.failures.most_common()
+    ]
     return lines
 
 
