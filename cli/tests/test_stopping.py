@@ -27,7 +27,7 @@ class Interrupted(SimpleNamespace):
 
 
 def test_before_the_command_line_is_there(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setitem(sys.modules, "farthing_cli.main", Interrupted())  # type: ignore[arg-type]
+    monkeypatch.setitem(sys.modules, "farthing_cli.main", Interrupted())
     with pytest.raises(SystemExit) as ended:
         entry.run()
     assert (ended.value.code, capsys.readouterr().err) == (130, "\nfarthing: stopped\n")
