@@ -9,7 +9,6 @@ part of bench/results/triton_streams.json.
 
 import argparse
 import asyncio
-import functools
 import json
 import time
 from collections import Counter
@@ -22,7 +21,8 @@ import grpc.aio
 from tritonclient.grpc import service_pb2
 
 from bench import results
-from farthing_inference.adapters.triton.stream import WANT_FINAL, is_final
+from farthing_inference.adapters.triton.commands import STOP, WANT_FINAL, request
+from farthing_inference.adapters.triton.stream import is_final
 from farthing_inference.adapters.triton.vllm import VllmDialect
 from farthing_inference.domain.generation import Sampling
 from farthing_kit.local.process import free_port
@@ -44,10 +44,15 @@ class Order(Enum):
     HALF_CLOSE_LAST = "half-close-last"  # when the final response is there; then up to Triton's own end
     CANCEL = "cancel"  # in place of the final response
     LEAVE = "leave"  # cancelled between two words of a long answer, by callers who go away
+    STOP = "stop"  # as by `cancel`, but with a command to the model, and up to Triton's own end
+    STOP_LONG = "stop-long"  # as by `leave`, with a command
     KEPT = "kept"  # after a thousand requests, one behind the other
 
 
+# Those who go away: by cancelling the stream, or by telling the model to stop, and reading on.
 CANCELLED = (Order.CANCEL, Order.LEAVE)
+STOPPED = (Order.STOP, Order.STOP_LONG)
+LONG_ANSWERS = (Order.LEAVE, Order.STOP_LONG)
 
 
 @dataclass
@@ -131,9 +136,11 @@ class Soak:
                 await asyncio.sleep(0.05)
 
     async def _stream(self, call: Any) -> None:
+        identity = ""
         for _ in range(REQUESTS_PER_KEPT_STREAM if self._order is Order.KEPT else 1):
             self._begun += 1
-            await call.write(_request(self._order))
+            identity = str(self._begun)
+            await call.write(_request(self._order, identity))
             if self._order in (Order.HALF_CLOSE_FIRST, Order.LEAVE):
                 await call.done_writing()
             await self._until_final(call)
@@ -143,6 +150,9 @@ class Soak:
         if self._order in CANCELLED:
             call.cancel()
             return
+        if self._order in STOPPED:
+            model = "echo-slow" if self._order in LONG_ANSWERS else "echo"
+            await call.write(request(model, STOP, identity).SerializeToString())
         await call.done_writing()
         while await call.read() is not grpc.aio.EOF:
             pass
@@ -151,19 +161,18 @@ class Soak:
         answered = False
         while (raw := await call.read()) is not grpc.aio.EOF:
             response = service_pb2.ModelStreamInferResponse.FromString(raw)
-            if is_final(response.infer_response) or (self._order in CANCELLED and answered):
+            if is_final(response.infer_response) or (self._order in (*CANCELLED, *STOPPED) and answered):
                 return
             answered = True
         raise asyncio.InvalidStateError
 
 
-@functools.cache
-def _request(order: Order) -> bytes:
-    leaves = order is Order.LEAVE
-    request = service_pb2.ModelInferRequest(model_name="echo-slow" if leaves else "echo")
-    request.parameters[WANT_FINAL].bool_param = True
-    VllmDialect().fill(request, LONG if leaves else PROMPT, Sampling(512))
-    raw: bytes = request.SerializeToString()
+def _request(order: Order, identity: str) -> bytes:
+    is_long = order in LONG_ANSWERS
+    made = service_pb2.ModelInferRequest(model_name="echo-slow" if is_long else "echo", id=identity)
+    made.parameters[WANT_FINAL].bool_param = True
+    VllmDialect().fill(made, LONG if is_long else PROMPT, Sampling(512))
+    raw: bytes = made.SerializeToString()
     return raw
 
 

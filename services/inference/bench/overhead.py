@@ -28,7 +28,7 @@ from tritonclient.grpc import service_pb2, service_pb2_grpc
 from farthing.inference.v1 import inference_service_pb2 as pb
 from farthing.inference.v1.inference_service_pb2_grpc import InferenceServiceStub
 from farthing.type.v1 import model_pb2
-from farthing_inference.adapters.triton.engine import DIALECTS
+from farthing_inference.adapters.triton.commands import DIALECTS
 from farthing_inference.domain.generation import Sampling
 from farthing_kit import client
 from farthing_kit.context import ContextSigner

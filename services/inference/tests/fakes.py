@@ -7,9 +7,9 @@ from collections import defaultdict
 from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass, field
 
-from farthing_inference.domain.errors import ModelNotLoaded, PromptTooLarge, ServerUnreachable
+from farthing_inference.domain.errors import EngineFailed, ModelNotLoaded, PromptTooLarge, ServerUnreachable
 from farthing_inference.domain.generation import FinishReason, Progress, Sampling
-from farthing_inference.domain.pools import Placement, ServerAddress
+from farthing_inference.domain.pools import ModelSpec, Placement, ServerAddress
 from farthing_kit.errors import DeadlineExceeded
 from farthing_kit.usage import TokenUsage
 
@@ -21,7 +21,7 @@ class EchoServer:
     """One server. It has every model but those in `missing`; `failure` is raised after `fail_after` tokens; after the
     first token it waits for `pause`. `said` is set with the first token. Models in `slow` take 50 ms for a word. It has
     `slots` places. While it reads the prompt it says so at each of the counts in `prefill`; `pause_prefill` holds it
-    there. `asked` and `stops` tell what was asked."""
+    there. `asked` and `stops` tell what was asked. It does not tell its control tokens while it is `mute`."""
 
     up: bool = True
     missing: set[str] = field(default_factory=set)
@@ -30,6 +30,8 @@ class EchoServer:
     failure: Exception | None = None
     fail_after: int = 0
     pause: asyncio.Event | None = None
+    control_tokens: tuple[str, ...] = ()
+    mute: bool = False
     prefill: tuple[int, ...] = ()
     pause_prefill: asyncio.Event | None = None
     said: asyncio.Event = field(default_factory=asyncio.Event)
@@ -110,6 +112,11 @@ class EchoProbe:
         if not self._engine.servers[server].up:
             raise ServerUnreachable("unavailable")
         return frozenset(triton_models) - self._engine.servers[server].missing
+
+    async def control_tokens(self, server: ServerAddress, model: ModelSpec) -> Sequence[str]:
+        if self._engine.servers[server].mute:
+            raise EngineFailed("no control tokens")
+        return self._engine.servers[server].control_tokens
 
 
 @dataclass

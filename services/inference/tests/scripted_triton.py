@@ -86,6 +86,20 @@ def final() -> Any:
     return service_pb2.ModelStreamInferResponse(infer_response=response)
 
 
+def told(text: bytes) -> Any:
+    """The answer to a command."""
+    response = service_pb2.ModelInferResponse()
+    _add(response, "text_output", "BYTES", struct.pack("<I", len(text)) + text)
+    response.parameters["triton_final_response"].bool_param = True
+    return service_pb2.ModelStreamInferResponse(infer_response=response)
+
+
+def command_of(request: Any) -> str:
+    """The command in a request; empty for a generation."""
+    found = {item.name: raw for item, raw in zip(request.inputs, request.raw_input_contents, strict=True)}
+    return bytes(found.get("command", b"")[4:]).decode()
+
+
 def error(text: str) -> Any:
     """An error inside the stream."""
     return service_pb2.ModelStreamInferResponse(error_message=text)

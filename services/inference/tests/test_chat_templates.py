@@ -8,6 +8,7 @@ from jinja2.exceptions import SecurityError
 from farthing_inference.adapters.chat_templates import MAX_ADDED_BYTES, JinjaTemplates, check_source
 from farthing_inference.domain.errors import PromptTooLarge
 from farthing_inference.domain.generation import Message, Role
+from farthing_inference.domain.markers import Markers
 from farthing_kit.errors import InvalidArgument
 from services.inference.tests.builders import model
 
@@ -22,7 +23,7 @@ TEMPLATES = JinjaTemplates(max_prompt_bytes=1000)
 
 
 def render(source: str | None, *messages: Message, control_tokens: tuple[str, ...] = ()) -> str:
-    return TEMPLATES.render(model(chat_template=source, control_tokens=control_tokens), messages or ASK)
+    return TEMPLATES.render(model(chat_template=source, markers=Markers(control_tokens)), messages or ASK)
 
 
 def test_a_template_frames_each_message_and_asks_for_the_next() -> None:

@@ -36,9 +36,10 @@ class Subject:
     probe: Probe
     here: ServerAddress
     nowhere: ServerAddress
+    adapter: str = "vllm"
 
     def at(self, name: str = "echo", server: ServerAddress | None = None) -> Placement:
-        return placement(server or self.here, model(name))
+        return placement(server or self.here, model(name, adapter=self.adapter))
 
     async def run(self, prompt: str, *, limit: int = 256, where: Placement | None = None) -> list[Progress]:
         stream = self.engine.generate(where or self.at(), prompt, Sampling(limit), 5.0)
@@ -51,26 +52,30 @@ class Subject:
         await stream.aclose()
 
 
-@pytest.fixture(params=["memory", "triton"])
-def real_server(request: pytest.FixtureRequest) -> ServerAddress | None:
-    """The address of a real Triton, or None for the engine in memory."""
-    return ServerAddress(request.getfixturevalue("triton").address) if request.param == "triton" else None
+@pytest.fixture(params=["memory", "vllm", "farthing"])
+def adapter(request: pytest.FixtureRequest) -> str:
+    """The engine in memory, or how a real Triton is spoken to."""
+    return str(request.param)
 
 
 @pytest.fixture
-async def subject(real_server: ServerAddress | None) -> AsyncIterator[Subject]:
+def real_server(adapter: str, request: pytest.FixtureRequest) -> ServerAddress | None:
+    """The address of a real Triton, or None for the engine in memory."""
+    return None if adapter == "memory" else ServerAddress(request.getfixturevalue("triton").address)
+
+
+@pytest.fixture
+async def subject(adapter: str, real_server: ServerAddress | None) -> AsyncIterator[Subject]:
     if real_server is None:
-        engine = EchoEngine(lambda: EchoServer(missing={"nothing"}, slow={"echo-slow"}, slots=SLOTS))
-        engine.servers[ServerAddress("nowhere:1")].up = False
-        yield Subject(engine, EchoProbe(engine), ServerAddress("here:1"), ServerAddress("nowhere:1"))
+        memory = EchoEngine(lambda: EchoServer(missing={"nothing"}, slow={"echo-slow"}, slots=SLOTS))
+        memory.servers[ServerAddress("nowhere:1")].up = False
+        yield Subject(memory, EchoProbe(memory), ServerAddress("here:1"), ServerAddress("nowhere:1"))
         return
     channels = Channels()
-    yield Subject(
-        TritonEngine(channels, Telemetry("test"), clock=SystemClock(), patience=Patience()),
-        TritonProbe(channels, timeout_s=2.0),
-        real_server,
-        ServerAddress(f"127.0.0.1:{free_port()}"),
-    )
+    engine = TritonEngine(channels, Telemetry("test"), clock=SystemClock(), patience=Patience())
+    nowhere = ServerAddress(f"127.0.0.1:{free_port()}")
+    yield Subject(engine, TritonProbe(channels, timeout_s=2.0), real_server, nowhere, adapter)
+    await engine.close()
     await channels.close()
 
 

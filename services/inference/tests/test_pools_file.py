@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from farthing_inference.adapters import pools_file
-from farthing_inference.adapters.triton.engine import DIALECTS
+from farthing_inference.adapters.triton.commands import DIALECTS
 from farthing_inference.domain.pools import Market, PoolSpec, Tier
 from farthing_inference.domain.pools_file import PoolsFileError
 
@@ -129,6 +130,31 @@ def test_a_mistake_in_a_pool_is_named(tmp_path: Path, change: dict[str, Any], ex
     assert expected in found[0]
 
 
+@pytest.mark.parametrize(
+    "content",
+    [
+        {
+            "added_tokens": [
+                {"id": 0, "content": "<eos>", "special": True},
+                {"id": 9, "content": "\n\n", "special": False},
+            ]
+        },
+        {"added_tokens_decoder": {"0": {"content": "<eos>"}, "9": {"content": " "}}},
+    ],
+)
+def test_control_tokens_come_from_the_models_own_tokenizer_too(tmp_path: Path, content: dict[str, Any]) -> None:
+    (tmp_path / "tokenizer.json").write_text(json.dumps(content))
+    (pool,) = load(tmp_path, toml(POOL, {**MODEL, "tokenizer": "tokenizer.json", "control_tokens": ["<more>"]}))
+    assert pool.models[0].markers.tokens == {"<eos>", "<more>"}
+
+
+@pytest.mark.parametrize("content", ["{}", "[]", '"x"', '{"added_tokens": 3}', '{"added_tokens": [{}]}', "not json"])
+def test_a_tokenizer_that_is_none_is_named(tmp_path: Path, content: str) -> None:
+    (tmp_path / "tokenizer.json").write_text(content)
+    (problem,) = problems(tmp_path, toml(POOL, {**MODEL, "tokenizer": "tokenizer.json"}))
+    assert "tokenizer: tokenizer.json" in problem
+
+
 WRONG_MODELS = [
     ({"name": "a.b"}, 'pool "cpu-local": model "a.b": name: is \'a.b\', must be'),
     ({"tier": None}, 'model "small": tier: is missing'),
@@ -137,6 +163,7 @@ WRONG_MODELS = [
     ({"context_tokens": "many"}, "context_tokens: is a string, must be a whole number"),
     ({"chat_template": "no.jinja"}, "chat_template: no.jinja cannot be read: No such file"),
     ({"chat_template": "{% for x %}"}, "chat_template: is not a Jinja template: line 1"),
+    ({"tokenizer": "no.json"}, "tokenizer: no.json cannot be read: No such file"),
     ({"control_tokens": [""]}, "control_tokens: must be a list of strings that are not empty"),
     ({"notes": 1}, "notes: is a number, must be a string"),
 ]

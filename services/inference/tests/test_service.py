@@ -43,7 +43,7 @@ def pools_file(folder: Path, *pools: tuple[str, str], max_in_flight: int = 64) -
         lines += [f'triton = ["{servers}"]', f"max_in_flight = {max_in_flight}"]
         for model, tier, context_tokens, template in models:
             lines += ["[[pools.models]]", f'name = "{model}"', f'tier = "{tier}"', 'weights = "test"']
-            lines += ['quantization = "INT4"', 'adapter = "vllm"', f"context_tokens = {context_tokens}"]
+            lines += ['quantization = "INT4"', 'adapter = "farthing"', f"context_tokens = {context_tokens}"]
             lines += [f'chat_template = "{template}"'] if template else []
     path = folder / "pools.toml"
     path.write_text("\n".join(lines))

@@ -33,6 +33,7 @@ from farthing_kit.errors import DeadlineExceeded, FarthingError
 from farthing_kit.telemetry import Attr, Telemetry
 from farthing_kit.testing.proxy import FaultProxy
 from farthing_kit.testing.server import Spans, tenant_context
+from farthing_kit.testing.waiting import until
 from services.inference.tests import scripted_triton as triton
 from services.inference.tests.builders import model, placement
 from services.inference.tests.scripted_triton import Script, ScriptedTriton, error, final, piece, says
@@ -228,6 +229,57 @@ async def test_a_complete_answer_is_left_to_triton_to_close() -> None:
     assert seen == [False]
 
 
+async def test_who_leaves_a_model_that_takes_commands_has_it_stopped_and_nothing_cancelled() -> None:
+    """Also where the task that reads is cancelled, as it is when a caller goes away."""
+    cancelled: list[bool] = []
+
+    async def until_stopped(server: ScriptedTriton, request: Any, context: Any) -> AsyncIterator[Any]:
+        if triton.command_of(request) == "stop":
+            yield final()
+        else:
+            context.add_done_callback(lambda call: cancelled.append(call.cancelled()))
+            yield piece(b"a")
+
+    async with engine_on(until_stopped) as (engine, server):
+        stream = engine.generate(placement(server.address, model(adapter="farthing")), "p", Sampling(8), 5.0)
+        await anext(stream)
+        reader = asyncio.ensure_future(anext(stream))
+        await asyncio.sleep(0)
+        reader.cancel()
+        await asyncio.wait([reader])
+        assert reader.cancelled()
+        await until(lambda: bool(cancelled))
+    assert cancelled == [False]
+    first, second = server.requests
+    assert first.id == second.id != ""
+
+
+async def test_a_second_attempt_is_stopped_by_a_name_of_its_own() -> None:
+    async with engine_on(says(piece(b"a", finish=b"stop"))) as (engine, server):
+        with use_context(tenant_context()):
+            for _ in range(2):
+                where = placement(server.address, model(adapter="farthing"))
+                assert [item async for item in engine.generate(where, "p", Sampling(8), 5.0)]
+    assert len({request.id for request in server.requests}) == 2
+
+
+async def test_a_model_that_does_not_stop_is_cut_off() -> None:
+    cancelled = asyncio.Event()
+
+    async def deaf(server: ScriptedTriton, request: Any, context: Any) -> AsyncIterator[Any]:
+        context.add_done_callback(lambda _: cancelled.set())
+        yield piece(b"a")
+        await asyncio.Event().wait()
+
+    async with engine_on(deaf) as (engine, server):
+        stream = engine.generate(placement(server.address, model(adapter="farthing")), "p", Sampling(8), 60.0)
+        await anext(stream)
+        await stream.aclose()
+        await engine.close()
+        async with asyncio.timeout(5.0):
+            await cancelled.wait()
+
+
 async def test_the_request_says_what_was_asked_for() -> None:
     sampling = Sampling(9, 0.5, 0.9, 7, ("END",))
     async with engine_on(says(piece(b"a", finish=b"stop"))) as (engine, server):
@@ -301,6 +353,36 @@ async def test_the_span_of_a_failure_names_its_kind_only() -> None:
     assert span.attributes is not None
     assert span.attributes[Attr.ERROR_TYPE] == "EngineFailed"
     assert "secret" not in span.to_json()
+
+
+@pytest.mark.parametrize(
+    ("script", "kind"),
+    [
+        (says(triton.told(b'["<eos>", "<bos>"]')), None),
+        (says(triton.told(b"{}")), EngineFailed),
+        (says(triton.told(b"[3]")), EngineFailed),
+        (says(triton.told(b"no json")), EngineFailed),
+        (says(final()), EngineFailed),
+        (says(error("command: unexpected input")), EngineFailed),
+    ],
+)
+async def test_control_tokens_are_asked_of_models_that_take_commands(
+    script: Script, kind: type[ServerFailure] | None
+) -> None:
+    channels = Channels()
+    probe = TritonProbe(channels, timeout_s=1.0)
+    async with triton.scripted(script) as server:
+        assert await probe.control_tokens(server.address, model(adapter="vllm")) == ()
+        assert server.requests == []
+        if kind is None:
+            assert await probe.control_tokens(server.address, model(adapter="farthing")) == ["<eos>", "<bos>"]
+            assert triton.command_of(server.requests[0]) == "control_tokens"
+        else:
+            with pytest.raises(kind):
+                await probe.control_tokens(server.address, model(adapter="farthing"))
+    with pytest.raises(ServerUnreachable):
+        await probe.control_tokens(server.address, model(adapter="farthing"))
+    await channels.close()
 
 
 async def test_a_check_tells_which_models_are_ready() -> None:

@@ -102,3 +102,28 @@ async def test_a_healthy_server_is_not_bothered_more_than_agreed(world: World) -
     before = len(world.probe.asked)
     await world.clock.advance(10 * UP_S)
     assert len(world.probe.asked) - before == 2 * 10
+
+
+async def test_a_model_that_is_ready_is_used_with_the_markers_of_its_tokenizer(
+    world: World, clock: VirtualClock
+) -> None:
+    server = world.engine.servers[A]
+    assert world.fleet.choose("echo", {B}).model.markers.tokens == frozenset()
+    server.up = False
+    await clock.advance(3 * UP_S)
+    server.up, server.control_tokens = True, ("<eos>",)
+    await clock.advance(UP_S)
+    assert world.fleet.choose("echo", {B}).model.markers.tokens == {"<eos>"}
+    assert world.fleet.choose("echo", {A}).model.markers.tokens == frozenset()
+
+
+async def test_a_model_that_does_not_tell_its_markers_is_not_used(world: World, clock: VirtualClock) -> None:
+    server = world.engine.servers[A]
+    server.up = False
+    await clock.advance(3 * UP_S)
+    server.up, server.mute = True, True
+    await clock.advance(UP_S)
+    assert world.state("x") is PoolState.UNREACHABLE
+    server.mute = False
+    await clock.advance(UP_S)
+    assert world.state("x") is PoolState.ACTIVE

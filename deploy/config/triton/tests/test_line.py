@@ -87,6 +87,13 @@ def test_callers_who_went_away_do_not_keep_others_out(line: Line) -> None:
     assert (gone.outcome, stays.outcome, next_one.outcome) == ("abandoned", "", "")
 
 
+def test_what_is_dropped_while_it_waits_is_over_at_once_and_what_runs_goes_on(line: Line, running: FakeJob) -> None:
+    (waiting,) = added(line, 1)
+    line.drop(waiting)
+    line.drop(running)
+    assert (waiting.outcome, running.outcome) == ("abandoned", "")
+
+
 def test_stopping_refuses_what_waits_and_what_comes_but_not_what_runs(line: Line, running: FakeJob) -> None:
     (waiting,) = added(line, 1)
     line.stop()

@@ -1,6 +1,7 @@
 """The local Triton with its models, through real gRPC."""
 
 import asyncio
+import json
 import math
 import time
 from collections.abc import AsyncIterator
@@ -12,7 +13,7 @@ import grpc
 import pytest
 import pytest_asyncio
 
-from deploy.config.triton.tests.vllm_client import Client, Reply, extended
+from deploy.config.triton.tests.vllm_client import Client, Reply, extended, reply_of
 from farthing_kit.local.triton import Triton
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -178,6 +179,80 @@ async def test_a_cancelled_stream_frees_its_slot(triton: Client, model: str) -> 
     async with asyncio.timeout(FREED_WITHIN_S):
         reply = await triton.ask(model, "free again", max_tokens=2)
     assert reply.output_tokens in (1, 2)
+
+
+@pytest.mark.parametrize("model", ["echo-slow", "small"])
+async def test_a_request_that_is_told_to_stop_ends_its_stream_and_frees_its_slot(triton: Client, model: str) -> None:
+    """Both those that run and those that wait: without a cancellation, which Triton does not always survive."""
+    prompt = QUESTION if model == "small" else " ".join(f"word{number}" for number in range(400))
+    calls = [await triton.open(model, prompt, f"id-{n}", max_tokens=400, ignore_eos=True) for n in range(10)]
+    await calls[0].read()
+    async with asyncio.timeout(FREED_WITHIN_S):
+        for number, call in enumerate(calls):
+            await triton.command(call, model, "stop", f"id-{number}")
+        replies = await asyncio.gather(*(reply_of(call) for call in calls))
+        assert {reply.error for reply in replies} == {""}
+        assert max(reply.output_tokens for reply in replies) < 400
+        assert (await triton.ask(model, "free again", max_tokens=2)).output_tokens in (1, 2)
+
+
+@pytest.mark.parametrize("model", ["echo", "echo-slow", "small"])
+async def test_to_stop_what_is_not_there_is_nothing(triton: Client, model: str) -> None:
+    call = await triton.open(model, "one two", "this-one", max_tokens=2)
+    await triton.command(call, model, "stop", "another-one")
+    assert (await reply_of(call)).output_tokens == 2
+
+
+async def test_a_model_tells_its_control_tokens(triton: Client) -> None:
+    told = {model: json.loads((await triton.asked(model, "control_tokens")).text) for model in ("echo", "small")}
+    assert told["echo"] == []
+    assert {"<|im_start|>", "<repo_name>", "<empty_output>"} <= set(told["small"])
+
+
+async def test_an_unknown_command_is_refused(triton: Client) -> None:
+    assert (await triton.asked("small", "dance")).error == "command must be stop or control_tokens"
+
+
+ODD = [
+    ("\0", {}),
+    ("a\0b", {"stop": ["\0"]}),
+    ("\ufeff\u200b", {"stop": ["\u200b", "\U0001f986", "e\u0301", "\n", " "]}),
+    ("\U0010ffff\ufdd0\ue000", {}),
+    (QUESTION, {"max_tokens": 8192, "temperature": 0}),
+    ("hello", {"seed": -1, "temperature": 2}),
+    ("hello", {"seed": -(2**63), "temperature": 2}),
+    ("hello", {"temperature": 1e-40, "top_p": 0.5, "seed": 3}),
+    ("hello", {"temperature": 100, "top_p": 1e-46, "min_p": 1e-46}),
+    ("hello", {"temperature": 1, "top_p": 0, "top_k": 2**31 - 1}),
+    ("hello", {"presence_penalty": -2, "frequency_penalty": -2, "repetition_penalty": 0.01}),
+    ("\n" * 1000, {}),
+    ("<|im_end|>", {}),
+    ("<|endoftext|>", {}),
+]
+
+
+@pytest.mark.parametrize(("prompt", "parameters"), ODD)
+async def test_odd_input_is_answered_or_refused_and_the_model_goes_on(
+    triton: Client, prompt: str, parameters: dict[str, Any]
+) -> None:
+    for model in ("echo", "small"):
+        reply = await triton.ask(model, prompt, **{"max_tokens": 8, **parameters})
+        assert reply.error == ""
+        assert reply.finish_reason in ("stop", "length")
+        assert reply.output_tokens <= 2048
+    assert (await triton.ask("small", "hello", max_tokens=1)).output_tokens == 1
+
+
+@pytest.mark.parametrize("raw", [b"\xff\xfe", b"\xed\xa0\x80", b"a\xc3"])
+async def test_what_is_no_utf_8_is_refused(triton: Client, raw: bytes) -> None:
+    for model in ("echo", "small"):
+        assert (await triton.ask(model, raw, max_tokens=1)).error == "text_input must be one string of UTF-8"
+
+
+async def test_lone_surrogates_in_parameters_are_refused(triton: Client) -> None:
+    for model in ("echo", "small"):
+        reply = await triton.ask(model, "hello", max_tokens=2, stop=["\ud800"])
+        assert "stop must be" in reply.error
 
 
 async def test_more_than_the_queue_holds_is_refused(triton: Client) -> None:

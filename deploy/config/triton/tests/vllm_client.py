@@ -9,7 +9,10 @@ from typing import Any
 import grpc
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
+from farthing_inference.adapters.triton import commands
+
 CALL_TIMEOUT_S = 60.0
+ZERO = bytes(4)
 FLAGS = (
     "stream",
     "exclude_input_in_output",
@@ -44,7 +47,7 @@ class Client:
     async def call(
         self,
         model: str,
-        prompt: str,
+        prompt: str | bytes,
         *,
         off: frozenset[str] = frozenset(),
         want_logprob: bool = False,
@@ -56,7 +59,26 @@ class Client:
         await call.done_writing()
         return call
 
-    async def ask(self, model: str, prompt: str, **options: Any) -> Reply:
+    async def open(self, model: str, prompt: str, identity: str, **parameters: Any) -> Any:
+        """A stream with one request of a name on it, on which a command may follow."""
+        call = self._stub.ModelStreamInfer(timeout=CALL_TIMEOUT_S)
+        request = infer_request(model, prompt, parameters, frozenset())
+        request.id = identity
+        await call.write(request)
+        return call
+
+    async def command(self, call: Any, model: str, command: str, identity: str = "") -> None:
+        """A command on an open stream, and its half-close."""
+        await call.write(commands.request(model, command, identity))
+        await call.done_writing()
+
+    async def asked(self, model: str, command: str) -> Reply:
+        """The answer to a command."""
+        call = self._stub.ModelStreamInfer(timeout=CALL_TIMEOUT_S)
+        await self.command(call, model, command)
+        return await reply_of(call)
+
+    async def ask(self, model: str, prompt: str | bytes, **options: Any) -> Reply:
         """The whole answer to one request; options as of `call`."""
         return await reply_of(await self.call(model, prompt, **options))
 
@@ -72,11 +94,11 @@ async def reply_of(call: Any) -> Reply:
 
 
 def infer_request(
-    model: str, prompt: str, parameters: dict[str, Any], off: frozenset[str], want_logprob: bool = False
+    model: str, prompt: str | bytes, parameters: dict[str, Any], off: frozenset[str], want_logprob: bool = False
 ) -> Any:
     request = service_pb2.ModelInferRequest(model_name=model)
     for name, text in (("text_input", prompt), ("sampling_parameters", json.dumps(parameters))):
-        raw = text.encode()
+        raw = text if isinstance(text, bytes) else text.encode()
         add(request, name, "BYTES", struct.pack("<I", len(raw)) + raw)
     for name in FLAGS:
         add(request, name, "BOOL", b"\x00" if name in off else b"\x01")
@@ -96,8 +118,8 @@ def extended(reply: Reply, response: Any) -> Reply:
         return reply
     return Reply(
         pieces=(*reply.pieces, found["text_output"][4:].decode()),
-        input_tokens=struct.unpack("<I", found["num_input_tokens"])[0],
-        output_tokens=reply.output_tokens + struct.unpack("<I", found["num_output_tokens"])[0],
-        finish_reason=found["finish_reason"][4:].decode(),
+        input_tokens=struct.unpack("<I", found.get("num_input_tokens", ZERO))[0],
+        output_tokens=reply.output_tokens + struct.unpack("<I", found.get("num_output_tokens", ZERO))[0],
+        finish_reason=found.get("finish_reason", ZERO)[4:].decode(),
         logprob=struct.unpack("<f", found["cumulative_logprob"])[0] if "cumulative_logprob" in found else math.nan,
     )

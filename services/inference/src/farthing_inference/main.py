@@ -9,7 +9,8 @@ from farthing_inference.adapters import pools_file
 from farthing_inference.adapters.chat_templates import JinjaTemplates
 from farthing_inference.adapters.meters import PrometheusMeter, watch_fleet
 from farthing_inference.adapters.triton.channels import Channels
-from farthing_inference.adapters.triton.engine import DIALECTS, TritonEngine
+from farthing_inference.adapters.triton.commands import DIALECTS
+from farthing_inference.adapters.triton.engine import TritonEngine
 from farthing_inference.adapters.triton.probe import TritonProbe
 from farthing_inference.adapters.triton.stream import Patience
 from farthing_inference.app.generate import Generate, Limits
@@ -75,11 +76,13 @@ def _watch(process: Process[InferenceSettings], pools: tuple[PoolSpec, ...], fle
 def _generate(process: Process[InferenceSettings], fleet: Fleet, channels: Channels, watch: Watch) -> Generate:
     settings = process.settings
     patience = Patience(settings.first_token_timeout_ms / 1000, settings.next_token_timeout_ms / 1000)
+    engine = TritonEngine(channels, process.telemetry, clock=process.clock, patience=patience)
+    process.on_close(engine.close)
     waiting = Waiting(settings.restart_wait_ms / 1000, settings.max_waiting)
     return Generate(
         fleet,
         Places(fleet, waiting, clock=process.clock, log=process.log),
-        TritonEngine(channels, process.telemetry, clock=process.clock, patience=patience),
+        engine,
         JinjaTemplates(settings.max_prompt_bytes),
         PrometheusMeter(process.telemetry.metrics),
         clock=process.clock,

@@ -33,6 +33,11 @@ class Probe(Protocol):
         """Those of the models that the server can run now. Raises ServerFailure when it does not answer in time."""
         ...
 
+    async def control_tokens(self, server: ServerAddress, model: ModelSpec) -> Sequence[str]:
+        """The texts that the model's tokenizer reads as markers, of a model that is ready there and can tell them; else
+        nothing. Raises ServerFailure."""
+        ...
+
 
 class Templates(Protocol):
     """Turns a conversation into a model's prompt."""

@@ -3,6 +3,8 @@
 Streaming, each response holds the new text in `text_output` and, where they were asked for, the number of new output
 tokens, the number of prompt tokens, the log-probability of the answer so far, and `finish_reason`: "None" until the
 last one, then "stop" or "length". Not streaming, there is one response with everything.
+
+What vLLM's backend has not: an input `command`, for what is not a generation.
 """
 
 import math
@@ -15,6 +17,9 @@ import triton_python_backend_utils as pb_utils
 from farthing_triton.sampling import BadRequest, Sampling, parse
 
 UNFINISHED = "None"
+# Commands: end the request of the same id; tell the texts that the tokenizer reads as markers, as a JSON list.
+STOP = "stop"
+CONTROL_TOKENS = "control_tokens"
 # No context here holds as much; counting the tokens of more takes seconds.
 MAX_PROMPT_BYTES = 2**20
 
@@ -31,6 +36,11 @@ class Request:
     return_cumulative_logprob: bool = False
     return_num_input_tokens: bool = False
     return_num_output_tokens: bool = False
+
+
+def command(request: Any) -> str:
+    """The command of a pb_utils.InferenceRequest; empty for a generation. Raises BadRequest."""
+    return _text(request, "command", "")
 
 
 def read(request: Any) -> Request:
@@ -84,12 +94,17 @@ class Answer:
         self._sender = sender
         self._kept: list[str] = [request.prompt] if request.echo_input else []
         self._output_tokens = 0
+        self.stopped = False
         self.cumulative_logprob = math.nan
+
+    def to(self, request: Request) -> "Answer":
+        """The answer to what has been read."""
+        return Answer(request, self._sender)
 
     @property
     def cancelled(self) -> bool:
-        """Whether the caller went away."""
-        return bool(self._sender.is_cancelled())
+        """Whether the caller went away: said so, or cancelled the stream."""
+        return self.stopped or bool(self._sender.is_cancelled())
 
     def add(self, text: str, new_tokens: int, input_tokens: int) -> None:
         """The next piece: sent at once when streaming, else kept."""
@@ -103,6 +118,11 @@ class Answer:
         """The last piece, with the reason why it is the last: "stop" or "length"."""
         whole = "".join([*self._kept, text])
         self._send(whole, self._output_tokens + new_tokens, input_tokens, reason, last=True)
+
+    def tell(self, text: str) -> None:
+        """The whole answer to a command."""
+        response = pb_utils.InferenceResponse(output_tensors=[_strings("text_output", text)])
+        self._sender.send(response, flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
 
     def reject(self, message: str) -> None:
         """End with an error of the caller."""

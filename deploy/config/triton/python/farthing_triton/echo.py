@@ -1,11 +1,9 @@
 """A model that repeats the words of its prompt, for tests and benches. A token is a word."""
 
 import time
-from typing import Any
 
 from farthing_triton.base import DecoupledModel
-from farthing_triton.contract import Answer, Request, read
-from farthing_triton.sampling import BadRequest
+from farthing_triton.contract import Answer, Request
 
 # Each response takes 0.1 to 0.4 ms of two processes: an instant answer comes in a few pieces, not word by word.
 MAX_PIECES = 4
@@ -18,18 +16,12 @@ class EchoModel(DecoupledModel):
         """Read the delay."""
         self._delay_s = int(self.parameters.get("delay_ms", "0")) / 1000
 
-    def execute(self, requests: list[Any]) -> None:
+    def begin(self, identity: str, request: Request, answer: Answer) -> None:
         """Without a delay, answering is less work than handing over to a thread."""
         if self._delay_s:
-            super().execute(requests)
-            return
-        for raw in requests:
-            sender = raw.get_response_sender()
-            try:
-                request = read(raw)
-                self.generate(request, Answer(request, sender))
-            except BadRequest as error:
-                Answer(Request(""), sender).reject(str(error))
+            super().begin(identity, request, answer)
+        else:
+            self.generate(request, answer)
 
     def generate(self, request: Request, answer: Answer) -> None:
         """The words of the prompt, up to max_tokens."""

@@ -48,6 +48,15 @@ class Line:
         if why:
             job.refuse(why)
 
+    def drop(self, job: Job) -> None:
+        """Its caller went away: if it waits, it is over."""
+        with self._changed:
+            waits = job in self._waiting
+            if waits:
+                self._waiting.remove(job)
+        if waits:
+            job.abandon()
+
     def stop(self) -> None:
         """Refuse what waits and what comes; what runs goes on."""
         with self._changed:

@@ -11,6 +11,7 @@ import xllamacpp
 from farthing_triton.base import DecoupledModel
 from farthing_triton.contract import Answer, Request
 from farthing_triton.sampling import BadRequest, Sampling
+from farthing_triton.vocabulary import control_tokens
 
 QUIET = -1
 MAX_THREADS = 16  # beyond that, small models only get slower
@@ -32,6 +33,7 @@ class LlamaModel(DecoupledModel):
             raise RuntimeError(f"{path.name} is missing; make it: python deploy/config/triton/install.py")
         self._context_tokens = int(self.parameters["context_tokens"])
         self._stop = [text for text in self.parameters.get("stop", "").split("|") if text]
+        self.control_tokens = control_tokens(path)
         self._server: Any = xllamacpp.Server(self._settings(path))
 
     def unload(self) -> None:

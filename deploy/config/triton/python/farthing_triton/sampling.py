@@ -6,6 +6,10 @@ from typing import Any
 
 DEFAULT_MAX_TOKENS = 16  # as in vLLM
 MAX_TOKENS = 8192
+# Below it llama.cpp's and vLLM's numbers of 32 bits lose what distinguishes the tokens: logits divided by 1e-38 are
+# infinite, and every choice among infinities is wrong. vLLM itself lifts what is below 0.01; here it is the most likely
+# token each time, which is what such a temperature means.
+LEAST_TEMPERATURE = 1e-4
 MAX_STOPS = 16
 MAX_STOP_LENGTH = 256
 # Seeds are 32 bits wide in llama.cpp, whose highest one asks for a random seed.
@@ -52,7 +56,7 @@ def parse(text: str) -> Sampling:
         seed=None if seed is None else seed % SEEDS,
         top_k=max(0, integers.get("top_k", 0)),
         ignore_eos=_flag("ignore_eos", found.get("ignore_eos", False)),
-        numbers={name: _number(name, found[name]) for name in NUMBERS if name in found},
+        numbers=_numbers(found),
     )
 
 
@@ -80,6 +84,13 @@ def _number(name: str, value: Any) -> float:
     return float(value)
 
 
+def _numbers(found: dict[str, Any]) -> dict[str, float]:
+    numbers = {name: _number(name, found[name]) for name in NUMBERS if name in found}
+    if numbers.get("temperature", 1.0) < LEAST_TEMPERATURE:
+        numbers["temperature"] = 0.0
+    return numbers
+
+
 def _flag(name: str, value: Any) -> bool:
     if not isinstance(value, bool):
         raise BadRequest(f"{name} must be true or false")
@@ -90,6 +101,8 @@ def _stops(value: Any) -> tuple[str, ...]:
     stops = [value] if isinstance(value, str) else value
     if not isinstance(stops, list) or not all(isinstance(stop, str) and stop for stop in stops):
         raise BadRequest("stop must be a string or a list of strings")
+    if any("\ud800" <= character <= "\udfff" for stop in stops for character in stop):
+        raise BadRequest("stop must be text: half of a surrogate pair is none")
     if len(stops) > MAX_STOPS or any(len(stop) > MAX_STOP_LENGTH for stop in stops):
         raise BadRequest(f"stop must be at most {MAX_STOPS} strings of at most {MAX_STOP_LENGTH} characters")
     return tuple(stops)

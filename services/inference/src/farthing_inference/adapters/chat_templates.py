@@ -16,7 +16,6 @@ from farthing_kit.errors import InvalidArgument
 
 # A template adds markers and perhaps instructions to what the messages hold: more than this would be a runaway loop.
 MAX_ADDED_BYTES: Final = 64 * 1024
-ZERO_WIDTH_SPACE: Final = "\u200b"
 
 
 class Refused(TemplateError):
@@ -58,7 +57,7 @@ class JinjaTemplates:
     def render(self, model: ModelSpec, messages: Sequence[Message]) -> str:
         """The prompt of a conversation. `bos_token` is empty: engines put that token first by themselves, and two of
         them spoil the answer. A model without a template gets the texts, joined by line breaks."""
-        contents = [_harmless(message.content, model.control_tokens) for message in messages]
+        contents = [model.markers.broken_up(message.content) for message in messages]
         if model.chat_template is None:
             return "\n".join(contents)
         turns = [{"role": m.role.value, "content": text} for m, text in zip(messages, contents, strict=True)]
@@ -81,9 +80,3 @@ class JinjaTemplates:
 
 def _variables(turns: list[dict[str, str]]) -> dict[str, Any]:
     return {"messages": turns, "add_generation_prompt": True, "bos_token": "", "eos_token": "", "tools": None}
-
-
-def _harmless(text: str, control_tokens: tuple[str, ...]) -> str:
-    for token in control_tokens:
-        text = text.replace(token, token[:1] + ZERO_WIDTH_SPACE + token[1:])
-    return text

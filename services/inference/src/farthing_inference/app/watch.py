@@ -67,14 +67,17 @@ class Watch:
         self._suspected[server].set()
 
     async def check(self, pool: PoolSpec, server: ServerAddress) -> None:
-        """Check one server once."""
+        """Check one server once. A model that comes, or comes back, is not used before its control tokens are known."""
         before = self._fleet.health(server)
         try:
             ready = await self._probe.ready_models(server, [model.triton_model for model in pool.models])
+            known = before.ready_models if before.up else frozenset()
+            fresh = [model for model in pool.models if model.triton_model in ready - known]
+            tokens = {model.name: await self._probe.control_tokens(server, model) for model in fresh}
         except ServerFailure:
             self._fleet.failed(server)
         else:
-            self._fleet.answered(server, ready)
+            self._fleet.answered(server, ready, tokens)
         after = self._fleet.health(server)
         if (before.up, before.ready_models) != (after.up, after.ready_models):
             state = "up" if after.up else "down"

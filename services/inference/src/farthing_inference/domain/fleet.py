@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
+from types import MappingProxyType
 
 from farthing_inference.domain.errors import ModelFull, ModelUnavailable, PoolNotFound, UnknownModel
 from farthing_inference.domain.health import FAILURES_UNTIL_DOWN, ServerHealth
-from farthing_inference.domain.pools import Placement, PoolSpec, PoolState, PoolStatus, ServerAddress
+from farthing_inference.domain.pools import ModelSpec, Placement, PoolSpec, PoolState, PoolStatus, ServerAddress
 
 # Pools whose use differs by less than one step count as equally loaded, so that the cheaper one fills first.
 LOAD_STEPS = 4
@@ -19,6 +20,7 @@ class _Server:
     health: ServerHealth = ServerHealth()
     in_flight: int = 0
     last_use: int = 0
+    models: dict[str, ModelSpec] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -122,9 +124,19 @@ class Fleet:
         server.in_flight -= 1
         self._tell()
 
-    def answered(self, address: ServerAddress, ready_models: frozenset[str]) -> None:
-        """A health check came back, with those of the server's models that are ready."""
+    def answered(
+        self,
+        address: ServerAddress,
+        ready_models: frozenset[str],
+        control_tokens: Mapping[str, Iterable[str]] = MappingProxyType({}),
+    ) -> None:
+        """A health check came back, with those of the server's models that are ready, and what the tokenizers of some,
+        by name, read as markers, beside what the pools file says."""
         server = self._server(address)
+        for name, tokens in control_tokens.items():
+            spec = self._pool_of[address].spec.model(name)
+            assert spec is not None, "only models of the pool are asked"
+            server.models[name] = replace(spec, markers=spec.markers | tokens)
         server.health = server.health.answered(ready_models)
         self._tell()
 
@@ -186,7 +198,7 @@ class Fleet:
         assert spec is not None, "only pools that serve the model are asked"
         for address, server in pool.servers.items():
             if address not in avoid and server.health.can_run(spec.triton_model):
-                yield Placement(pool.spec, address, spec)
+                yield Placement(pool.spec, address, server.models.get(model, spec))
 
     def _server(self, address: ServerAddress) -> _Server:
         return self._pool_of[address].servers[address]

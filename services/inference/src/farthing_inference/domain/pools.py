@@ -7,6 +7,7 @@ from enum import Enum
 from fractions import Fraction
 from typing import NewType
 
+from farthing_inference.domain.markers import Markers
 from farthing_kit.money import NanoUsd
 
 # "host:port" of one Triton server's gRPC endpoint.
@@ -44,7 +45,7 @@ class ModelSpec:
     """A model as a pool serves it.
 
     `name` is what requests use, `triton_model` what Triton calls it, `adapter` the tensors it speaks. `chat_template`
-    is Jinja source; None joins the messages' texts. `control_tokens` are strings that the engine would read as markers;
+    is Jinja source; None joins the messages' texts. `markers` are strings that the engine would read as control tokens;
     `stop` are strings that end its answers, beside the caller's.
     """
 
@@ -56,7 +57,7 @@ class ModelSpec:
     adapter: str
     context_tokens: int
     chat_template: str | None = None
-    control_tokens: tuple[str, ...] = ()
+    markers: Markers = Markers()
     stop: tuple[str, ...] = ()
     notes: str = ""
 

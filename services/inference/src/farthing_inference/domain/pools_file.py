@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
+from farthing_inference.domain.markers import Markers
 from farthing_inference.domain.pools import Market, ModelSpec, PoolSpec, ServerAddress, Tier
 from farthing_inference.domain.toml_table import Table
 from farthing_kit.money import NanoUsd
@@ -42,14 +43,17 @@ class PoolsFileError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What a pools file may refer to: variables of the environment, adapters of this service, chat templates by path.
+    """What a pools file may refer to: variables of the environment, adapters of this service, chat templates and
+    tokenizers by path.
 
-    `template` returns a template's text checked, and raises ValueError saying what is wrong with it.
+    `template` returns a template's text checked, `tokenizer` the control tokens of a tokenizer's file. Both raise
+    ValueError saying what is wrong with it.
     """
 
     environment: Mapping[str, str]
     adapters: Collection[str]
     template: Callable[[str], str]
+    tokenizer: Callable[[str], Collection[str]]
 
 
 def parse(text: str, source: str, around: Surroundings) -> tuple[PoolSpec, ...]:
@@ -102,7 +106,9 @@ def _model(pool: str, index: int, raw: Mapping[str, Any], problems: list[str], a
         adapter=_adapter(table, around.adapters),
         context_tokens=table.integer("context_tokens", 1, MAX_CONTEXT_TOKENS),
         chat_template=_template(table, around.template),
-        control_tokens=table.texts("control_tokens", required=False, limit=MAX_CONTROL_TOKENS),
+        markers=Markers(
+            (*table.texts("control_tokens", required=False, limit=MAX_CONTROL_TOKENS), *_tokens(table, around))
+        ),
         stop=table.texts("stop", required=False, limit=MAX_MODEL_STOPS),
         notes=table.text("notes", default=""),
     )
@@ -132,6 +138,18 @@ def _template(table: Table, read: Callable[[str], str]) -> str | None:
     except ValueError as error:
         table.problem("chat_template", str(error))
         return None
+
+
+def _tokens(table: Table, around: Surroundings) -> Collection[str]:
+    """The control tokens of the model's own tokenizer file."""
+    value = table.text("tokenizer", default="")
+    if not value:
+        return ()
+    try:
+        return around.tokenizer(value)
+    except ValueError as error:
+        table.problem("tokenizer", str(error))
+        return ()
 
 
 def _servers(table: Table, environment: Mapping[str, str]) -> tuple[ServerAddress, ...]:

@@ -25,7 +25,9 @@ class Piece:
 
 
 class Dialect(Protocol):
-    """One backend's tensors."""
+    """One backend's tensors. `has_commands`: it takes requests with an input `command` too (commands.py)."""
+
+    has_commands: bool
 
     def fill(self, request: Any, prompt: str, sampling: Sampling) -> None:
         """Add the input tensors to a ModelInferRequest."""

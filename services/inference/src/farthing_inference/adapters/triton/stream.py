@@ -13,11 +13,11 @@ import grpc.aio
 from farthing_inference.adapters.triton import failures
 from farthing_inference.domain.errors import ServerStalled
 
-# In a request: end the answer with an empty response if the last one was not marked. In a response: the mark.
-WANT_FINAL: Final = "triton_enable_empty_final_response"
-_FINAL: Final = "triton_final_response"
-# How long Triton may take to close a stream whose answer is complete; afterwards we close it.
+_FINAL: Final = "triton_final_response"  # the mark of the last response
+# How long Triton may take to close a stream whose answer is complete, or whose model was told to stop: a batch of a
+# prompt under way is computed to its end. Afterwards we cancel it.
 _CLOSING_S: Final = 0.5
+_LEAVING_S: Final = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,10 @@ class Patience:
 
 class InferStream:
     """Send once, then iterate over the responses that hold outputs. Failures come out as what they mean: ServerFailure,
-    PromptTooLarge, DeadlineExceeded. Whoever reads sets `has_token`, from which on silence is judged differently."""
+    PromptTooLarge, DeadlineExceeded. Whoever reads sets `has_token`, from which on silence is judged differently.
+
+    In the end `finish`, `leave` or `cancel`. Where it can be helped nothing is cancelled: a cancellation that meets the
+    last response brings Triton 2.51 down, once in a thousand times (docs/adr/0004)."""
 
     def __init__(self, call: Any, context_tokens: int, patience: Patience) -> None:
         self._call = call
@@ -38,14 +41,16 @@ class InferStream:
         self._patience = patience
         self.has_token = False
         self._final = False
+        self._reading: asyncio.Future[Any] | None = None
 
-    async def send(self, request: Any) -> None:
-        """Send the request, and say that no other follows."""
+    async def send(self, request: Any, *, more: bool = False) -> None:
+        """Send the request, and unless there may be `more` to say, that no other follows."""
         # The call may be over already (connection refused): then the first read says why.
         async with _within(self._patience.first_s):
             with contextlib.suppress(asyncio.InvalidStateError):
                 await self._call.write(request)
-                await self._call.done_writing()
+                if not more:
+                    await self._call.done_writing()
 
     def __aiter__(self) -> InferStream:
         return self
@@ -64,20 +69,41 @@ class InferStream:
         raise StopAsyncIteration
 
     async def finish(self) -> None:
-        """Let Triton close the stream of an answer that is over by itself: a cancellation that meets the final response
-        is counted there as one, and has brought servers down (docs/adr/0004)."""
-        with contextlib.suppress(grpc.aio.AioRpcError, TimeoutError):
-            async with asyncio.timeout(_CLOSING_S):
-                while await self._call.read() is not grpc.aio.EOF:
-                    pass
+        """Let Triton close the stream of an answer that is over."""
+        await self._close(_CLOSING_S)
+
+    async def leave(self, stop: Any) -> None:
+        """End an answer that nobody wants any more: by the request `stop`, and by force if that does not help."""
+        try:
+            with contextlib.suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):
+                await self._call.write(stop)
+                await self._close(_LEAVING_S)
+        finally:
+            self.cancel()
 
     def cancel(self) -> None:
-        """Stop the model, at once. Does nothing to a call that is over."""
+        """Cut it off, at once. Does nothing to a call that is over."""
         self._call.cancel()
+
+    async def _close(self, limit_s: float) -> None:
+        with contextlib.suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError, TimeoutError):
+            async with asyncio.timeout(limit_s):
+                await self._call.done_writing()
+                while await self._message() is not grpc.aio.EOF:
+                    pass
 
     async def _read(self) -> Any:
         async with _within(self._patience.next_s if self.has_token else self._patience.first_s):
-            return await self._call.read()
+            return await self._message()
+
+    async def _message(self) -> Any:
+        """The next message. Whoever stops waiting for it does not cancel the call, as they would through `read`."""
+        if self._reading is None:
+            self._reading = asyncio.ensure_future(self._call.read())
+            self._reading.add_done_callback(lambda read: read.cancelled() or read.exception())
+        await asyncio.wait({self._reading})
+        read, self._reading = self._reading, None
+        return read.result()
 
 
 @contextlib.asynccontextmanager

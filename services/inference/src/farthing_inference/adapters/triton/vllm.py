@@ -27,7 +27,11 @@ _ABORTED: Final = frozenset({b"abort", b"error"})
 
 
 class VllmDialect:
-    """text_input and sampling_parameters in; text_output, finish_reason and token counts out."""
+    """text_input and sampling_parameters in; text_output, finish_reason and token counts out. `has_commands`: as the
+    local models of deploy/config/triton, which speak the same otherwise."""
+
+    def __init__(self, *, has_commands: bool = False) -> None:
+        self.has_commands = has_commands
 
     def fill(self, request: Any, prompt: str, sampling: Sampling) -> None:
         tensors.add_text(request, "text_input", prompt)
