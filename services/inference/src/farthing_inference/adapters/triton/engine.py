@@ -23,6 +23,7 @@ from farthing_inference.adapters.triton.stream import InferStream, Patience
 from farthing_inference.adapters.triton.tally import Tally
 from farthing_inference.domain.generation import Progress, Sampling
 from farthing_inference.domain.pools import Placement
+from farthing_kit import tasks
 from farthing_kit.clock import Clock
 from farthing_kit.context import current_context
 from farthing_kit.telemetry import Telemetry
@@ -82,7 +83,7 @@ class TritonEngine:
 
     def _leave(self, stream: InferStream, stop: Any) -> None:
         """Behind the back of who leaves: that takes as long as the step under way."""
-        task = asyncio.get_running_loop().create_task(stream.leave(stop), name="leave")
+        task = tasks.spawn("leave", stream.leave(stop))
         self._leaving.add(task)
         task.add_done_callback(self._leaving.discard)
 

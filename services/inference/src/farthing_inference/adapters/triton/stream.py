@@ -12,6 +12,7 @@ import grpc.aio
 
 from farthing_inference.adapters.triton import failures
 from farthing_inference.domain.errors import ServerStalled
+from farthing_kit import tasks
 
 _FINAL: Final = "triton_final_response"  # the mark of the last response
 # How long Triton may take to close a stream whose answer is complete, or whose model was told to stop: a batch of a
@@ -99,11 +100,11 @@ class InferStream:
     async def _message(self) -> Any:
         """The next message. Whoever stops waiting for it does not cancel the call, as they would through `read`."""
         if self._reading is None:
-            self._reading = asyncio.ensure_future(self._call.read())
+            self._reading = tasks.awaited("read", self._call.read())
             self._reading.add_done_callback(lambda read: read.cancelled() or read.exception())
         await asyncio.wait({self._reading})
         read, self._reading = self._reading, None
-        return read.result()
+        return grpc.aio.EOF if read.cancelled() else read.result()
 
 
 @contextlib.asynccontextmanager
