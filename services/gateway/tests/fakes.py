@@ -424,6 +424,9 @@ class FakeLine:
     def current(self) -> bool:
         return self.in_time
 
+    def unbroken(self) -> int | None:
+        return self.now if self.in_time else None
+
 
 @dataclass
 class Watcher:
@@ -541,7 +544,7 @@ class Mesh:
         )
         answers = NearCache(max_bytes=100_000, max_entry_bytes=50_000, time_to_live_s=86_400.0)
         return Gateway(
-            authentication=Authentication(self.keys, self.grants, self.clock, salt=b"salt"),
+            authentication=Authentication(self.keys, self.grants, self.line, self.clock, salt=b"salt"),
             limits=Limits(),
             idempotency=Idempotency(self.claims, answers, self.clock),
             way=way,

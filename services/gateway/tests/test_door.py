@@ -20,7 +20,7 @@ from farthing_gateway.wire import prompt_from_message
 from farthing_kit.errors import FarthingError, InvalidArgument, Unavailable
 from farthing_kit.interceptors.incoming import Incoming
 from farthing_kit.testing.clock import VirtualClock
-from services.gateway.tests.fakes import FakeKeys
+from services.gateway.tests.fakes import FakeKeys, FakeLine
 from services.gateway.tests.peers import World, world
 
 R = ErrorReason
@@ -99,7 +99,8 @@ async def test_an_age_that_is_no_age_is_refused_and_holds_nothing(mesh: World, s
 
 async def test_accounting_is_asked_once_about_a_call_also_when_it_is_away() -> None:
     keys, clock = FakeKeys(), VirtualClock()
-    authentication = Authentication(keys, Grants(limit=10, stale_s=600.0, refusal_s=1.0), clock, salt=b"salt")
+    grants = Grants(limit=10, stale_s=600.0, refusal_s=1.0)
+    authentication = Authentication(keys, grants, FakeLine(), clock, salt=b"salt")
 
     async def call(api_key: str) -> Caller:
         await authentication.admit(api_key)

@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from farthing.type.v1.model_pb2 import CacheLevel, ChatMessage, ChatRole, Finish
 from farthing_kit.context import Priority, Role
 from farthing_kit.errors import FarthingError, Overloaded, QueueUnavailable, StoreUnavailable, Unavailable
 from farthing_kit.telemetry import Attr, MetricName
+from farthing_kit.testing.proxy import Direction, FaultProxy
 from services.gateway.tests.peers import ANSWER, USAGE, World, world
 
 R = ErrorReason
@@ -247,11 +249,41 @@ class TestForgetting:
         mesh.script.revoked = True
         await complete(mesh)  # accounting is asked again only when the word goes round
         await say(nats_url, "farthing.invalidate.keys", b"k_acme")
-        metrics = mesh.gateway.process.telemetry.metrics
-        async with asyncio.timeout(10):
-            while not metrics.value(f"{MetricName.RPC_SECONDS}_count", **REFUSED):
-                await asyncio.gather(complete(mesh), return_exceptions=True)
-        await refused(mesh, R.ERROR_REASON_KEY_INVALID)
+        await until_refused(mesh)
+
+    async def test_a_revoked_key_ends_within_a_second_where_nothing_is_heard(
+        self, nats_url: str, tmp_path: Path
+    ) -> None:
+        async with behind_a_proxy(nats_url, tmp_path) as (mesh, proxy):
+            await complete(mesh)
+            proxy.partition(Direction.DOWN)  # the connection looks as well as before
+            mesh.script.revoked = True
+            await until_refused(mesh)
+            proxy.heal()
+
+    async def test_a_key_that_was_revoked_while_nobody_listened_is_not_taken_for_good_afterwards(
+        self, nats_url: str, tmp_path: Path
+    ) -> None:
+        async with behind_a_proxy(nats_url, tmp_path) as (mesh, proxy):
+            await complete(mesh)
+            proxy.down()
+            mesh.script.revoked = True
+            await say(nats_url, "farthing.invalidate.keys", b"k_acme")
+            proxy.heal()
+            await until_refused(mesh)
+
+    async def test_who_can_ask_nobody_serves_from_memory(self, nats_url: str, tmp_path: Path) -> None:
+        async with behind_a_proxy(nats_url, tmp_path) as (mesh, proxy):
+            await complete(mesh)
+            proxy.partition(Direction.DOWN)
+            mesh.script.errors["Authorize"] = Unavailable("away")
+            asked = mesh.script.calls.count("Authorize")
+            async with asyncio.timeout(10):
+                while mesh.script.calls.count("Authorize") == asked:
+                    await complete(mesh)
+            decision = (await complete(mesh)).decision
+            assert [each.part for each in decision.degradations] == [pb.Degradation.PART_AUTHENTICATION]
+            proxy.heal()
 
     async def test_a_changed_policy_is_followed_at_once(self, mesh: World, nats_url: str) -> None:
         await complete(mesh)
@@ -260,6 +292,21 @@ class TestForgetting:
         await say(nats_url, "farthing.invalidate.keys", b"org:acme")
         await until_level(mesh, CacheLevel.CACHE_LEVEL_NONE)
         assert list(mesh.script.jobs.values())[-1].sampling.max_output_tokens == 8
+
+
+@asynccontextmanager
+async def behind_a_proxy(nats_url: str, folder: Path) -> AsyncIterator[tuple[World, FaultProxy]]:
+    port = int(nats_url.rsplit(":", 1)[1])
+    async with FaultProxy(port) as proxy, world(f"nats://{proxy.address}", folder) as made:
+        yield made, proxy
+
+
+async def until_refused(mesh: World) -> None:
+    metrics = mesh.gateway.process.telemetry.metrics
+    async with asyncio.timeout(10):
+        while not metrics.value(f"{MetricName.RPC_SECONDS}_count", **REFUSED):
+            await asyncio.gather(complete(mesh), return_exceptions=True)
+    await refused(mesh, R.ERROR_REASON_KEY_INVALID)
 
 
 async def until_level(mesh: World, level: CacheLevel.ValueType) -> None:

@@ -9,10 +9,11 @@ from hypothesis import strategies as st
 from farthing_gateway.domain.claims import WINDOW_S, Claims, State, derived_request_id
 from farthing_gateway.domain.errors import IdempotencyMismatch, InProgress, key_invalid
 from farthing_gateway.domain.grace import Grace
-from farthing_gateway.domain.grants import Grant, Grants, fingerprint
+from farthing_gateway.domain.grants import UNHEARD_S, Grant, Grants, fingerprint
 from farthing_gateway.domain.nearcache import ENTRY_OVERHEAD_BYTES, NearCache
 from farthing_kit.context import Principal
 from farthing_kit.errors import Unauthenticated
+from farthing_kit.hearing import LEASE_S
 from farthing_kit.money import NanoUsd
 from services.gateway.tests.values import POLICY, answer, ask
 
@@ -96,6 +97,7 @@ class TestNearCache:
 
 KEY = fingerprint("fk_one", b"salt")
 OTHER = fingerprint("fk_two", b"salt")
+HEARD = 3
 GRANT = Grant(Principal("acme", "search", "u1", "k_1"), POLICY, time_to_live_s=60.0)
 
 
@@ -110,60 +112,72 @@ class TestGrants:
 
     def test_a_grant_is_fresh_for_its_time_and_then_stale_for_a_while(self) -> None:
         known = grants()
-        known.remember(KEY, GRANT, known.era, 0.0)
-        assert known.fresh(KEY, 59.9) == GRANT
-        assert known.fresh(KEY, 60.0) is None
+        known.remember(KEY, GRANT, known.asking(0.0, HEARD), 0.0)
+        assert known.fresh(KEY, 59.9, HEARD) == GRANT
+        assert known.fresh(KEY, 60.0, HEARD) is None
         assert known.stale(KEY, 359.9) == GRANT
         assert known.stale(KEY, 360.0) is None
+
+    def test_accounting_waits_as_long_as_a_grant_is_good_that_may_be_over(self) -> None:
+        assert UNHEARD_S == LEASE_S
+
+    def test_a_grant_is_good_for_a_second_where_a_word_about_its_key_may_have_been_missed(self) -> None:
+        for asked, now in [(HEARD, None), (None, HEARD), (None, None), (HEARD, HEARD + 1)]:
+            known = grants()
+            known.remember(KEY, GRANT, known.asking(10.0, asked), 10.9)
+            assert known.fresh(KEY, 10.99, now) == GRANT
+            assert known.fresh(KEY, 11.0, now) is None
+            assert known.stale(KEY, 11.0) == GRANT
+            assert (known.fresh(KEY, 11.0, HEARD) is not None) == (asked == HEARD)
 
     def test_a_refusal_is_remembered_briefly(self) -> None:
         known = grants()
         known.refuse(KEY, key_invalid(), 0.0)
         with pytest.raises(Unauthenticated):
-            known.fresh(KEY, 1.9)
-        assert known.fresh(KEY, 2.0) is None
+            known.fresh(KEY, 1.9, HEARD)
+        assert known.fresh(KEY, 2.0, HEARD) is None
 
     def test_a_refusal_ends_a_grant(self) -> None:
         known = grants()
-        known.remember(KEY, GRANT, known.era, 0.0)
+        known.remember(KEY, GRANT, known.asking(0.0, HEARD), 0.0)
         known.refuse(KEY, key_invalid(), 61.0)
         assert known.stale(KEY, 70.0) is None
 
     def test_a_flood_of_bad_keys_drives_out_no_good_one(self) -> None:
         known = grants(limit=3)
-        known.remember(KEY, GRANT, known.era, 0.0)
+        known.remember(KEY, GRANT, known.asking(0.0, HEARD), 0.0)
         for number in range(50):
             known.refuse(fingerprint(f"fk_{number}", b""), key_invalid(), 0.0)
-        assert known.fresh(KEY, 1.0) == GRANT
+        assert known.fresh(KEY, 1.0, HEARD) == GRANT
 
     def test_grants_are_bounded(self) -> None:
         known = grants(limit=3)
         for number in range(50):
-            known.remember(fingerprint(f"fk_{number}", b""), GRANT, known.era, 0.0)
+            known.remember(fingerprint(f"fk_{number}", b""), GRANT, known.asking(0.0, HEARD), 0.0)
         assert len(known) == 3
 
     def test_a_revoked_key_is_gone_at_once_even_as_stale(self) -> None:
         known = grants()
-        known.remember(KEY, GRANT, known.era, 0.0)
-        known.remember(OTHER, replace(GRANT, principal=Principal("acme", key_id="k_2")), known.era, 0.0)
+        known.remember(KEY, GRANT, known.asking(0.0, HEARD), 0.0)
+        known.remember(OTHER, replace(GRANT, principal=Principal("acme", key_id="k_2")), known.asking(0.0, HEARD), 0.0)
         known.forget_key("k_1")
         assert known.stale(KEY, 1.0) is None
-        assert known.fresh(OTHER, 1.0) is not None
+        assert known.fresh(OTHER, 1.0, HEARD) is not None
 
     def test_a_changed_policy_ends_every_grant_of_the_organisation(self) -> None:
         known = grants()
-        known.remember(KEY, GRANT, known.era, 0.0)
-        known.remember(OTHER, replace(GRANT, principal=Principal("beta")), known.era, 0.0)
+        known.remember(KEY, GRANT, known.asking(0.0, HEARD), 0.0)
+        known.remember(OTHER, replace(GRANT, principal=Principal("beta")), known.asking(0.0, HEARD), 0.0)
         known.forget_org("acme")
-        assert known.fresh(KEY, 1.0) is None
-        assert known.fresh(OTHER, 1.0) is not None
+        assert known.fresh(KEY, 1.0, HEARD) is None
+        assert known.fresh(OTHER, 1.0, HEARD) is not None
 
     def test_an_answer_that_was_under_way_during_an_invalidation_is_not_remembered(self) -> None:
         known = grants()
-        era = known.era
+        asked = known.asking(0.0, HEARD)
         known.forget_key("k_1")
-        known.remember(KEY, GRANT, era, 0.0)
-        assert known.fresh(KEY, 1.0) is None
+        known.remember(KEY, GRANT, asked, 0.0)
+        assert known.fresh(KEY, 1.0, HEARD) is None
 
 
 class TestClaims:

@@ -32,7 +32,7 @@ from farthing_kit.errors import FarthingError, InvalidArgument, NotFound, StoreU
 from farthing_kit.telemetry import MetricName, Telemetry
 from farthing_kit.testing.clock import VirtualClock
 from farthing_kit.testing.waiting import until
-from services.gateway.tests.fakes import FakeCache, FakeKeys, FakeOutcomeBook
+from services.gateway.tests.fakes import FakeCache, FakeKeys, FakeLine, FakeOutcomeBook
 from services.gateway.tests.values import answer
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -172,7 +172,9 @@ def outcomes() -> Outcomes:
     book = FakeOutcomeBook()
     book.foretell(TOLD)
     grants = Grants(limit=10, stale_s=1.0, refusal_s=1.0)
-    return Outcomes(Authentication(FakeKeys(), grants, VirtualClock(), salt=b"salt"), book, FakeCache(VirtualClock()))
+    return Outcomes(
+        Authentication(FakeKeys(), grants, FakeLine(), VirtualClock(), salt=b"salt"), book, FakeCache(VirtualClock())
+    )
 
 
 async def test_a_report_is_kept_beside_what_was_foretold(outcomes: Outcomes) -> None:
@@ -255,7 +257,7 @@ async def test_an_outcome_of_a_semantic_hit_is_evidence_for_the_cache_alone() ->
     assert told is not None
     book.foretell(told)
     grants = Grants(limit=10, stale_s=1.0, refusal_s=1.0)
-    outcomes = Outcomes(Authentication(FakeKeys(), grants, VirtualClock(), salt=b"salt"), book, cache)
+    outcomes = Outcomes(Authentication(FakeKeys(), grants, FakeLine(), VirtualClock(), salt=b"salt"), book, cache)
     for outcome in Outcome:
         await outcomes.report("fk_acme", "q_1", outcome)
     assert cache.reports == [(b"receipt", True), (b"receipt", False)]

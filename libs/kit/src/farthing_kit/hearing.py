@@ -33,12 +33,21 @@ class Hearing:
         self._client = client
         self._clock = clock
         self._subject = _SUBJECT + secrets.token_hex(8)
-        self._heard_s = float("-inf")
+        self._heard: tuple[int, float] = (-1, float("-inf"))
 
     @property
     def current(self) -> bool:
         """Whether what was said LEASE_S ago has been heard."""
-        return self._clock.monotonic() - self._heard_s < LEASE_S
+        return self.unbroken is not None
+
+    @property
+    def unbroken(self) -> int | None:
+        """The connection, by number, on which all was heard since its first word was back; None while not current.
+        What was said between two connections was heard on neither."""
+        connection, heard_s = self._heard
+        now_s = self._clock.monotonic()
+        is_it = self._client.is_connected and connection == self._client.stats["reconnects"]
+        return connection if is_it and now_s - heard_s < LEASE_S else None
 
     async def listen(self, telemetry: Telemetry) -> None:
         """Subscribe, and be current; the subscription ends with the connection. After those whose messages are to be in
@@ -56,7 +65,9 @@ class Hearing:
 
     async def _say(self) -> None:
         with contextlib.suppress(nats.errors.Error, OSError):  # away: it lapses
-            await self._client.publish(self._subject, repr(self._clock.monotonic()).encode())
+            word = f"{self._client.stats['reconnects']} {self._clock.monotonic()!r}"
+            await self._client.publish(self._subject, word.encode())
 
     async def _on_word(self, message: Msg) -> None:
-        self._heard_s = max(self._heard_s, float(message.data))
+        connection, said_s = message.data.split()
+        self._heard = max(self._heard, (int(connection), float(said_s)))

@@ -84,6 +84,7 @@ class Memories:
 
     near: Memory
     grants: Grants
+    line: NatsInvalidation
     claims: Claims
     repetitions: NearCache
 
@@ -177,7 +178,7 @@ async def _memories(process: GatewayProcess, client: Client) -> Memories:
     line = NatsInvalidation(client, grants, (near, repetitions), process.clock)
     await line.listen(process.telemetry)
     process.start("hearing", line.keep_current())
-    return Memories(Memory(near, line), grants, Claims(limit=settings.idempotency_keys), repetitions)
+    return Memories(Memory(near, line), grants, line, Claims(limit=settings.idempotency_keys), repetitions)
 
 
 def _models(process: GatewayProcess, peers: Peers) -> Models:
@@ -277,7 +278,9 @@ def _gateway(process: GatewayProcess, peers: Peers, memories: Memories, models: 
         clock=clock,
     )
     return Gateway(
-        authentication=Authentication(peers.accounting, memories.grants, clock, salt=secrets.token_bytes(32)),
+        authentication=Authentication(
+            peers.accounting, memories.grants, memories.line, clock, salt=secrets.token_bytes(32)
+        ),
         limits=Limits(),
         idempotency=Idempotency(memories.claims, memories.repetitions, clock),
         way=way,

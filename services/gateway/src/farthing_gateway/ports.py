@@ -310,6 +310,10 @@ class InvalidationLine(Protocol):
         """Whether everything was heard that had been said a moment ago: who says it waits as long."""
         ...
 
+    def unbroken(self) -> int | None:
+        """While current: a number that stays the same for as long as nothing can have been missed. Else None."""
+        ...
+
 
 class Observer(Protocol):
     """Shows requests to whoever watches: metrics, and the span at hand."""

@@ -11,6 +11,7 @@ from farthing_accounting.domain.keys import ID_BYTES, SECRET_BYTES, ApiKey, KeyH
 from farthing_accounting.domain.principal import Principal
 from farthing_accounting.ports import Announcer, Keys, WriteOnce
 from farthing_kit.clock import Clock
+from farthing_kit.hearing import LEASE_S
 
 
 class Issuing:
@@ -39,9 +40,11 @@ class Issuing:
         return await self._keys.of_org(org)
 
     async def revoke(self, key_id: KeyId) -> KeyRecord:
-        """Ends the key, then tells every gateway; told again when it is revoked again, should the first have failed."""
+        """Ends the key, then tells every gateway; told again when it is revoked again, should the first have failed.
+        Returns once each has heard it, or asks again before it serves anybody under that key."""
         record = await self._keys.revoke(key_id)
         if record is None:
             raise unknown_key(key_id)
         await self._announcer.announce(key_id)
+        await self._clock.sleep(LEASE_S)
         return record

@@ -39,6 +39,9 @@ class NatsInvalidation:
         """Whether everything has been heard that those who wait for us to hear it have said."""
         return self._hearing.current
 
+    def unbroken(self) -> int | None:
+        return self._hearing.unbroken
+
     async def keep_current(self) -> None:
         """Keep making sure of it; runs until cancelled."""
         await self._hearing.keep()

@@ -9,7 +9,7 @@ from typing import Final
 from farthing_gateway.app.outage import is_away
 from farthing_gateway.domain.errors import accounting_unavailable, is_outage, key_invalid
 from farthing_gateway.domain.grants import Fingerprint, Grant, Grants, fingerprint
-from farthing_gateway.ports import KeyAuthority
+from farthing_gateway.ports import InvalidationLine, KeyAuthority
 from farthing_kit.clock import Clock
 from farthing_kit.errors import FarthingError
 
@@ -30,10 +30,14 @@ _admitted: ContextVar[tuple[str, Caller] | None] = ContextVar("farthing_admitted
 
 @dataclass(frozen=True)
 class Authentication:
-    """Asks accounting once per key and time to live; the answers stay in memory under a hash of the key."""
+    """Asks accounting once per key and time to live; the answers stay in memory under a hash of the key.
+
+    While it may be that a key was revoked and this gateway not told, accounting is asked again every second.
+    """
 
     authority: KeyAuthority
     grants: Grants
+    line: InvalidationLine
     clock: Clock
     salt: bytes
 
@@ -51,11 +55,11 @@ class Authentication:
         if admitted is not None and admitted[0] == api_key:
             return admitted[1]
         key = fingerprint(api_key, self.salt)
-        grant = self.grants.fresh(key, self.clock.monotonic())
+        grant = self.grants.fresh(key, self.clock.monotonic(), self.line.unbroken())
         return Caller(grant) if grant is not None else await self._ask(api_key, key)
 
     async def _ask(self, api_key: str, key: Fingerprint) -> Caller:
-        era = self.grants.era
+        asked = self.grants.asking(self.clock.monotonic(), self.line.unbroken())
         try:
             grant = await self.authority.authorize(api_key)
         except FarthingError as error:
@@ -64,7 +68,7 @@ class Authentication:
             if not is_outage(error):
                 self.grants.refuse(key, error, self.clock.monotonic())
             raise
-        self.grants.remember(key, grant, era, self.clock.monotonic())
+        self.grants.remember(key, grant, asked, self.clock.monotonic())
         return Caller(grant)
 
     def _from_memory(self, key: Fingerprint) -> Caller:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hmac
 from collections import OrderedDict
 from dataclasses import dataclass
-from typing import Generic, NewType, TypeVar
+from typing import Final, NewType, TypeVar
 
 from farthing_gateway.domain.policy import Policy
 from farthing_kit.context import Principal
@@ -29,70 +29,92 @@ class Grant:
     time_to_live_s: float
 
 
-@dataclass(frozen=True, slots=True)
-class Remembered(Generic[V]):
-    """Something and the moment until which it is fresh."""
+# Where a word about a key may have been missed, its grant is good for so long after accounting was asked. Accounting
+# waits as long (hearing.LEASE_S) after it has ended a key, before it says so.
+UNHEARD_S: Final = 1.0
 
-    value: V
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """The moment of asking accounting. `era`: what was forgotten until then. `unbroken`: the line on which words about
+    keys were heard then; None if they may have been missed."""
+
+    at_s: float
+    era: int
+    unbroken: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Granted:
+    grant: Grant
+    asked: Asked
+    fresh_until_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Refused:
+    error: FarthingError
     fresh_until_s: float
 
 
 class Grants:
     """Grants and refusals by fingerprint, each bounded, so that a flood of bad keys cannot drive out the good ones.
 
-    A grant is fresh for as long as accounting said. After that it serves only while accounting cannot be asked, and at
-    most `stale_s` longer. Invalidation removes it altogether, and whatever was under way at that moment is not kept.
+    A grant is fresh for as long as accounting said, if every word about keys was heard since it was asked; otherwise
+    for UNHEARD_S. After that it serves only while accounting cannot be asked, and at most `stale_s` longer.
+    Invalidation removes it altogether, and whatever was under way at that moment is not kept.
     """
 
     def __init__(self, *, limit: int, stale_s: float, refusal_s: float) -> None:
         self._limit = limit
         self._stale_s = stale_s
         self._refusal_s = refusal_s
-        self._grants: OrderedDict[Fingerprint, Remembered[Grant]] = OrderedDict()
-        self._refusals: OrderedDict[Fingerprint, Remembered[FarthingError]] = OrderedDict()
+        self._grants: OrderedDict[Fingerprint, _Granted] = OrderedDict()
+        self._refusals: OrderedDict[Fingerprint, _Refused] = OrderedDict()
         self._era = 0
 
     def __len__(self) -> int:
         return len(self._grants)
 
-    @property
-    def era(self) -> int:
-        """Moves with every invalidation: take it before asking accounting, and give it back with the answer."""
-        return self._era
+    def asking(self, now_s: float, unbroken: int | None) -> Asked:
+        """Take it before asking accounting, and give it back with the answer."""
+        return Asked(now_s, self._era, unbroken)
 
-    def fresh(self, key: Fingerprint, now_s: float) -> Grant | None:
+    def fresh(self, key: Fingerprint, now_s: float, unbroken: int | None) -> Grant | None:
         """The grant while it is fresh; raises the refusal while that is."""
         found = self._grants.get(key)
         if found is not None and now_s < found.fresh_until_s:
-            return found.value
+            asked = found.asked
+            if now_s < asked.at_s + UNHEARD_S or (unbroken is not None and unbroken == asked.unbroken):
+                return found.grant
         refused = self._refusals.get(key)
         if refused is not None and now_s < refused.fresh_until_s:
-            raise refused.value.with_traceback(None)
+            raise refused.error.with_traceback(None)
         return None
 
     def stale(self, key: Fingerprint, now_s: float) -> Grant | None:
         """The grant that may serve while accounting cannot be asked."""
         found = self._grants.get(key)
-        return found.value if found is not None and now_s < found.fresh_until_s + self._stale_s else None
+        return found.grant if found is not None and now_s < found.fresh_until_s + self._stale_s else None
 
-    def remember(self, key: Fingerprint, grant: Grant, era: int, now_s: float) -> None:
+    def remember(self, key: Fingerprint, grant: Grant, asked: Asked, now_s: float) -> None:
         """Accounting knows the key."""
         self._refusals.pop(key, None)
-        if era == self._era:
-            _put(self._grants, key, Remembered(grant, now_s + grant.time_to_live_s), self._limit)
+        if asked.era == self._era:
+            _put(self._grants, key, _Granted(grant, asked, now_s + grant.time_to_live_s), self._limit)
 
     def refuse(self, key: Fingerprint, error: FarthingError, now_s: float) -> None:
         """Accounting does not know the key, or has revoked it."""
         self._grants.pop(key, None)
-        _put(self._refusals, key, Remembered(error, now_s + self._refusal_s), self._limit)
+        _put(self._refusals, key, _Refused(error, now_s + self._refusal_s), self._limit)
 
     def forget_key(self, key_id: str) -> None:
         """Drop what is remembered of one key."""
-        self._forget({f for f, found in self._grants.items() if found.value.principal.key_id == key_id})
+        self._forget({f for f, found in self._grants.items() if found.grant.principal.key_id == key_id})
 
     def forget_org(self, org: str) -> None:
         """Drop what is remembered of every key of an organisation."""
-        self._forget({f for f, found in self._grants.items() if found.value.principal.org == org})
+        self._forget({f for f, found in self._grants.items() if found.grant.principal.org == org})
 
     def _forget(self, keys: set[Fingerprint]) -> None:
         self._era += 1
@@ -100,7 +122,7 @@ class Grants:
             del self._grants[key]
 
 
-def _put(where: OrderedDict[Fingerprint, Remembered[V]], key: Fingerprint, value: Remembered[V], limit: int) -> None:
+def _put(where: OrderedDict[Fingerprint, V], key: Fingerprint, value: V, limit: int) -> None:
     where[key] = value
     where.move_to_end(key)
     while len(where) > limit:
