@@ -4,7 +4,7 @@ import asyncio
 import os
 import signal
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -27,7 +27,7 @@ from farthing_cli.up.options import SERVERS, SERVICES, UpOptions
 from farthing_cli.up.supervisor import Child, Part
 from farthing_kit.client import channel
 from farthing_kit.context import ContextSigner
-from farthing_kit.errors import FarthingError
+from farthing_kit.errors import FarthingError, StoreUnavailable
 from farthing_kit.local.process import free_port
 from farthing_kit.local.wheels import config_dir
 from farthing_kit.testing.proxy import FaultProxy
@@ -148,11 +148,14 @@ class MeshUnderTest:
             yield opened
 
     async def booked_request(self, request_id: str) -> None:
-        """Wait until the ledger has one request."""
+        """Wait until the ledger has one request; after an outage, until it can be read again too."""
         query = ledger_pb.QueryRequest(request_id=request_id)
         async with asyncio.timeout(BOOKED_WITHIN_S), self.client.as_operator() as opened:
             stub = ledger_pb_grpc.LedgerServiceStub(opened)
-            while not (await stub.Query(query)).transactions:
+            while True:
+                with suppress(StoreUnavailable):
+                    if (await stub.Query(query)).transactions:
+                        return
                 await asyncio.sleep(POLL_S)
 
     async def idle(self, pool: str) -> None:
