@@ -74,5 +74,5 @@ class AccountingSettings(ServiceSettings):
         max=60_000,
     )
     watch_interval_ms: int = setting(
-        2_000, doc="how often Redis, PostgreSQL and NATS are looked at for health", min=100
+        1_000, doc="how often Redis, PostgreSQL, NATS and the books are looked at", min=100
     )
