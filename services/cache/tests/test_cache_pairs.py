@@ -222,6 +222,7 @@ def test_units_are_never_swapped(one: str, other: str) -> None:
         ("What is the capital of France?", "What is the capital of Spain?"),
         ("how do i sort a list in python", "how do i sort a list in java"),
         ("Who is the wife of Barack Obama?", "Who is the wife of Emmanuel Macron?"),
+        ("Does Jet2 fly from Gatwick to Faro?", "Does Jet2 run any flights out of Manchester to Faro?"),
     ],
 )
 def test_entities_are_never_swapped(one: str, other: str) -> None:

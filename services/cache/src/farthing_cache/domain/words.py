@@ -72,7 +72,7 @@ def _expanded(text: str) -> Iterator[Token]:
             continue
         capital = surface[0].isupper()
         for word in _parts(surface.lower()):
-            yield Token(word, capital, first)
+            yield Token(word, capital and not word[0].isdigit(), first)
         first = text[match.end() : match.end() + 2] in (". ", ": ") and not surface[0].isdigit()
 
 
