@@ -1,6 +1,6 @@
 """Which requests share a key: those that must get the same answer, and no others."""
 
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any
 
 import pytest
@@ -114,6 +114,51 @@ def test_the_same_last_message_after_another_history_is_another_request() -> Non
         changed = key(ask("And in Italy?", earlier))
         assert changed.compatibility != plain.compatibility
         assert changed.prompt == plain.prompt
+
+
+def another(value: Any) -> Any:
+    """A value of the same kind that is not the same."""
+    match value:
+        case None:
+            return 0.5
+        case Tier():
+            return Tier.LARGE
+        case str():
+            return value + "x"
+        case int() | float():
+            return value + 1
+        case tuple():
+            return (*value, value[-1] if value else "x")
+        case dict():
+            return {**value, "x": "y"}
+        case _:
+            [first, *_] = fields(value)
+            return replace(value, **{first.name: another(getattr(value, first.name))})
+
+
+QUESTION = accept(ask("And in Italy?"), POLICY, Limits())
+SHAPELESS = {"cache_control", "tags", "session_id"}
+
+
+@pytest.mark.parametrize("name", [each.name for each in fields(Question)])
+def test_every_field_of_a_question_is_in_its_key_but_those_that_shape_no_answer(name: str) -> None:
+    changed = replace(QUESTION, **{name: another(getattr(QUESTION, name))})
+    assert changed != QUESTION
+    assert (of(changed) == of(QUESTION)) is (name in SHAPELESS)
+
+
+@pytest.mark.parametrize("name", [each.name for each in fields(Sampling)])
+def test_every_field_of_the_sampling_is_in_the_key(name: str) -> None:
+    sampling = replace(QUESTION.sampling, **{name: another(getattr(QUESTION.sampling, name))})
+    assert of(replace(QUESTION, sampling=sampling)).compatibility != of(QUESTION).compatibility
+
+
+@pytest.mark.parametrize("name", [each.name for each in fields(Message)])
+def test_every_field_of_a_message_is_in_the_key(name: str) -> None:
+    message = QUESTION.messages[-1]
+    other = replace(message, **{name: another(getattr(message, name))})
+    assert of(replace(QUESTION, messages=(other,))).prompt != of(QUESTION).prompt
+    assert of(replace(QUESTION, messages=(other, message))) != of(replace(QUESTION, messages=(message, message)))
 
 
 def test_another_policy_version_is_another_key() -> None:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Final
 
 from farthing_gateway.domain.canonical import Canonical
 from farthing_gateway.domain.policy import CacheScope, Policy
-from farthing_gateway.domain.prompt import Message, Question
+from farthing_gateway.domain.prompt import Question
 from farthing_kit.context import Principal
+
+# What a question has that shapes no answer, and what is written in another way. Whatever else it has shapes one.
+NO_SHAPE: Final = frozenset({"cache_control", "tags", "session_id", "messages", "quality_floor"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,40 +56,18 @@ def circle_of(policy: Policy, principal: Principal) -> str:
 def prefix_digest(question: Question) -> bytes:
     """SHA-256 of everything before the last message, for the analysis of shared prefixes; empty where there is none."""
     earlier = question.messages[:-1]
-    if not earlier:
-        return b""
-    form = Canonical(b"farthing prefix v1")
-    for message in earlier:
-        _write(form, message)
-    return form.digest()
+    return Canonical(b"farthing prefix v2").value(earlier).digest() if earlier else b""
 
 
 def _compatibility(question: Question, policy_version: int) -> bytes:
-    sampling = question.sampling
-    form = (
-        Canonical(b"farthing compatibility v2")
-        .integer(policy_version)
-        .integer(question.tier)
-        .text(question.model)
-        .integer(sampling.max_output_tokens)
-        .real(sampling.temperature)
-        .real(sampling.top_p)
-        .integer(sampling.seed)
-        .texts(sampling.stop)
-        .real(question.quality_floor or 0.0)  # a lesser tier's answer must not serve who asked for a better one
-    )
-    earlier = question.messages[:-1]
-    form.integer(len(earlier))
-    for message in earlier:
-        _write(form, message)
-    return form.digest()
+    form = Canonical(b"farthing compatibility v3").integer(policy_version)
+    for field in fields(question):
+        if field.name not in NO_SHAPE:
+            form.text(field.name).value(getattr(question, field.name))
+    # A lesser tier's answer must not serve who asked for a better one; no floor is one of 0.
+    form.value(question.quality_floor or 0.0)
+    return form.value(question.messages[:-1]).digest()
 
 
 def _last_message(question: Question) -> bytes:
-    form = Canonical(b"farthing prompt v1")
-    _write(form, question.messages[-1])
-    return form.digest()
-
-
-def _write(form: Canonical, message: Message) -> None:
-    form.integer(message.role).text(message.content)
+    return Canonical(b"farthing prompt v2").value(question.messages[-1]).digest()

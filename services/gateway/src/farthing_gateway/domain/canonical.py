@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import fields, is_dataclass
+from datetime import timedelta
 
 _length = struct.Struct(">Q").pack
 _integer = struct.Struct(">q").pack
@@ -47,6 +49,43 @@ class Canonical:
         for value in listed:
             self.text(value)
         return self
+
+    def value(self, value: object) -> Canonical:
+        """Anything that a request is made of, by what it is: a dataclass by its fields, all of them, a mapping by its
+        keys in order. TypeError for a kind of value that has no form here yet."""
+        match value:
+            case None:
+                self.text("none")
+            case str():
+                self.text("str").text(value)
+            case bool() | int() | float() | timedelta():
+                self._quantity(value)
+            case Mapping():
+                self.text("mapping").integer(len(value))
+                for key in sorted(value):
+                    self.value(key).value(value[key])
+            case tuple():
+                self.text("tuple").integer(len(value))
+                for item in value:
+                    self.value(item)
+            case _ if is_dataclass(value):
+                named = fields(value)
+                self.text(type(value).__name__).integer(len(named))
+                for field in named:
+                    self.text(field.name).value(getattr(value, field.name))
+            case _:
+                raise TypeError(f"no canonical form for {type(value).__name__}")
+        return self
+
+    def _quantity(self, value: float | timedelta) -> None:
+        """A member of an enumeration is its number, and minus zero is zero."""
+        match value:
+            case bool() | timedelta():
+                self.text(type(value).__name__).text(repr(value))
+            case int():
+                self.text("int").text(str(int(value)))
+            case float():
+                self.text("float").text(repr(value + 0.0))
 
     def digest(self) -> bytes:
         """SHA-256 of what was written: 32 bytes."""
