@@ -17,6 +17,7 @@ from farthing.type.v1 import model_pb2
 from farthing.type.v1.error_reason_pb2 import ErrorReason
 from farthing_accounting.adapters.nats.events import event_from
 from farthing_accounting.domain.ledger import book
+from farthing_accounting.domain.usage import UsageEvent
 from farthing_cli import report, tenants
 from farthing_cli.generation import Answer, Gateway
 from farthing_gateway.adapters.usage import OutboxUsageBook
@@ -86,7 +87,9 @@ def test_what_a_caller_is_told_is_what_the_ledger_makes_of_the_event(
     answer, quote = Cached("x", tokens, Tier.SMALL, "m", "INT4", now), Quote(2, "m", own, "l", dear)
     use = CachedUse(context, CacheLevel.SEMANTIC, answer, quote, {}, now, price, "q_1-hit")
     asyncio.run(OutboxUsageBook(paper).record(use))  # type: ignore[arg-type]
-    booking, told = book(event_from(paper.written[0])), costs.of_hit(tokens, quote, price)
+    event = event_from(paper.written[0])
+    assert isinstance(event, UsageEvent)
+    booking, told = book(event), costs.of_hit(tokens, quote, price)
     assert (booking.cost, booking.counterfactual_cost) == (told.cost, told.counterfactual)
     assert told.cost + told.saved == told.counterfactual
 

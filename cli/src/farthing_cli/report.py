@@ -43,7 +43,8 @@ def verdict(books: ledger_service_pb2.VerifyResponse) -> list[str]:
         return ["the books do not add up:", *books.violations]
     total = dollars(books.ledger_total.nano_units)
     usage = dollars(books.usage_total.nano_units)
-    return [f"the books add up: {books.usage_events:,} bookings, ledger {total} = usage {usage}"]
+    waste = f", {dollars(wasted)} of waste" if (wasted := books.waste_total.nano_units) else ""
+    return [f"the books add up: {books.usage_events:,} bookings, ledger {total} = usage {usage}{waste}"]
 
 
 def show(response: pb.CostResponse, heading: str, console: Console) -> None:

@@ -72,7 +72,6 @@ def extension(name: str = "r1", key: str = "x1", amount: int = 10, tokens: int =
 def settlement(number: int, name: str = "r1", amount: int = 70, tokens: int = 7, **changes: Any) -> Settlement:
     values: dict[str, Any] = {
         "transaction_id": number,
-        "request_id": f"q{number}",
         "reservation_id": name,
         "principal": ADA,
         "end_time": START,

@@ -27,6 +27,7 @@ from farthing.type.v1.principal_pb2 import Principal as PrincipalMessage
 from farthing.type.v1.usage_pb2 import Quote, TokenUsage
 from farthing_accounting.config import AccountingSettings
 from farthing_kit.context import Principal, RequestContext, Role, service_context
+from farthing_kit.testing.proxy import FaultProxy
 from farthing_kit.testing.server import RunningProcess, operator_context, tenant_context
 from farthing_kit.wire import money_to_message
 
@@ -139,6 +140,16 @@ class Accounting:
     async def costs(self, group_by: int = 0, caller: Stubs | None = None, **more: Any) -> report_pb.CostResponse:
         request = report_pb.CostRequest(group_by=group_by, **more)  # type: ignore[arg-type]
         return await (caller or self.operator).reports.Cost(request)  # type: ignore[no-any-return]
+
+
+class Frail:
+    """A running service whose ways to its stores can be cut."""
+
+    def __init__(self, accounting: Accounting, redis: FaultProxy, postgres: FaultProxy, nats: FaultProxy) -> None:
+        self.accounting = accounting
+        self.redis = redis
+        self.postgres = postgres
+        self.nats = nats
 
 
 def reserve_request(name: str = "r1", **changes: Any) -> admission_pb.ReserveRequest:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,10 +18,13 @@ from farthing_accounting.main import build
 from farthing_accounting.ports import Reservations
 from farthing_kit.config import Secret
 from farthing_kit.local.nats import Nats
+from farthing_kit.local.postgres import Postgres
+from farthing_kit.local.redis import Redis as LocalRedis
 from farthing_kit.testing.clock import VirtualClock
+from farthing_kit.testing.proxy import FaultProxy
 from farthing_kit.testing.server import running
 from farthing_kit.testing.settings import settings
-from services.accounting.tests.client import Accounting
+from services.accounting.tests.client import Accounting, Frail
 from services.accounting.tests.model import ModelReservations
 
 
@@ -95,3 +99,25 @@ async def accounting(accounting_settings: AccountingSettings) -> AsyncIterator[A
     """The whole service, running, with a stub for each of its services."""
     async with running("accounting", accounting_settings, build) as process, Accounting(process) as clients:
         yield clients
+
+
+@pytest.fixture
+async def frail(
+    accounting_settings: AccountingSettings, redis_server: LocalRedis, postgres_server: Postgres, nats_server: Nats
+) -> AsyncIterator[Frail]:
+    async with (
+        FaultProxy(redis_server.port) as redis,
+        FaultProxy(postgres_server.port) as postgres,
+        FaultProxy(nats_server.port) as nats,
+    ):
+        dsn = accounting_settings.postgres_dsn.reveal().decode()
+        settings = replace(
+            accounting_settings,
+            redis_url=f"redis://{redis.address}/0",
+            postgres_dsn=Secret(dsn.replace(str(postgres_server.port), str(postgres.port)).encode()),
+            nats_url=f"nats://{nats.address}",
+            redis_timeout_ms=200,
+            statement_timeout_ms=500,
+        )
+        async with running("accounting", settings, build) as process, Accounting(process) as accounting:
+            yield Frail(accounting, redis, postgres, nats)

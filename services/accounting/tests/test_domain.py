@@ -22,7 +22,7 @@ from farthing_accounting.domain.principal import Principal, is_name
 from farthing_accounting.domain.reports import CostRow, GroupBy, dearest_first, group_name, total
 from farthing_accounting.domain.reservations import Estimate, body_digest, estimate_of
 from farthing_accounting.domain.scopes import Scope, ScopeKind, scopes_of
-from farthing_accounting.domain.usage import SupersededCall, UsageEvent
+from farthing_accounting.domain.usage import Attempt, SupersededCall, UsageEvent
 from farthing_accounting.domain.vocabulary import CacheLevel, FinishReason, Task, Tier
 from farthing_accounting.domain.windows import Window, period_of
 from farthing_kit.money import WHOLE, HitPrice, Millionths, NanoUsd, UnitPrices, cost
@@ -285,6 +285,10 @@ def test_an_event_without_a_pool_is_charged_to_an_unknown_one() -> None:
     assert book(event(pool="")).entries[1].account == "pool:unknown"
 
 
+ATTEMPT = Attempt("q1", "a1", START, 1)
+OTHERS: dict[str, Any] = {"request_id": "q2", "attempt_id": "a2", "begin_time": START + timedelta(seconds=1), "run": 2}
+
+
 def test_the_digest_of_an_event_depends_on_all_of_it_and_on_no_order() -> None:
     one = event(tags={"a": "1", "b": "2"})
     assert one.digest() == event(tags={"b": "2", "a": "1"}).digest()
@@ -309,6 +313,8 @@ def test_the_digest_of_an_event_depends_on_all_of_it_and_on_no_order() -> None:
         {"hit_price": HitPrice()},
         {"hit_price": HitPrice(1)},
         {"hit_price": HitPrice(1, Millionths(1))},
+        {"attempt": ATTEMPT},
+        *({"attempt": replace(ATTEMPT, **{name: value})} for name, value in OTHERS.items()),
     ]
     assert len({one.digest(), *(event(**change).digest() for change in changes)}) == len(changes) + 1
 
@@ -344,7 +350,7 @@ def test_every_field_of_an_event_is_in_its_digest() -> None:
     """A field that is added later must not be forgotten."""
     known = {field.name for field in fields(UsageEvent)}
     names = (
-        "cache_level counterfactual_usage end_time finish_reason hit_price pool principal quantization quote "
+        "attempt cache_level counterfactual_usage end_time finish_reason hit_price pool principal quantization quote "
         "request_id reservation_id superseded tags task tier usage"
     )
     assert known == set(names.split())

@@ -8,7 +8,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -30,50 +30,14 @@ from farthing_accounting.main import build
 from farthing_accounting.ports import Posted
 from farthing_kit.config import Secret
 from farthing_kit.errors import FarthingError, QueueUnavailable, StoreUnavailable
-from farthing_kit.local.nats import Nats
-from farthing_kit.local.postgres import Postgres
 from farthing_kit.local.process import ChildProcess, Spec
-from farthing_kit.local.redis import Redis
 from farthing_kit.server import ServerError
-from farthing_kit.testing.proxy import FaultProxy
 from farthing_kit.testing.server import running
 from farthing_kit.testing.waiting import until
-from services.accounting.tests.client import Accounting, eventually, usage_event
+from services.accounting.tests.client import Accounting, Frail, eventually, usage_event
 
 R = ErrorReason
 HELD, COST = 100_000, 70_000
-
-
-class Frail:
-    """A running service whose ways to its stores can be cut."""
-
-    def __init__(self, accounting: Accounting, redis: FaultProxy, postgres: FaultProxy, nats: FaultProxy) -> None:
-        self.accounting = accounting
-        self.redis = redis
-        self.postgres = postgres
-        self.nats = nats
-
-
-@pytest.fixture
-async def frail(
-    accounting_settings: AccountingSettings, redis_server: Redis, postgres_server: Postgres, nats_server: Nats
-) -> AsyncIterator[Frail]:
-    async with (
-        FaultProxy(redis_server.port) as redis,
-        FaultProxy(postgres_server.port) as postgres,
-        FaultProxy(nats_server.port) as nats,
-    ):
-        dsn = accounting_settings.postgres_dsn.reveal().decode()
-        settings = replace(
-            accounting_settings,
-            redis_url=f"redis://{redis.address}/0",
-            postgres_dsn=Secret(dsn.replace(str(postgres_server.port), str(postgres.port)).encode()),
-            nats_url=f"nats://{nats.address}",
-            redis_timeout_ms=200,
-            statement_timeout_ms=500,
-        )
-        async with running("accounting", settings, build) as process, Accounting(process) as accounting:
-            yield Frail(accounting, redis, postgres, nats)
 
 
 async def quote_of(accounting: Accounting, name: str = "quote") -> Quote:
@@ -218,7 +182,7 @@ async def test_what_cannot_be_booked_is_kept_with_its_reason_and_stops_nobody(ac
     assert (verified.usage_events, verified.usage_total.nano_units) == (2, 2 * COST)
     assert accounting.metric("farthing_usage_events_total", result="buried") == len(poison)
     js = accounting.nats.jetstream()
-    dead = await (await js.pull_subscribe("dlq.usage", stream="DLQ")).fetch(len(poison), timeout=5)
+    dead = await (await js.pull_subscribe("dlq.usage.*", stream="DLQ")).fetch(len(poison), timeout=5)
     reasons = [message.headers["Farthing-Reason"] for message in dead if message.headers]
     assert sorted(reasons) == [
         "another event was booked under this request id",

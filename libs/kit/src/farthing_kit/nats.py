@@ -151,6 +151,7 @@ class Stream:
     atomic: batches may be published as one (the outbox does); a batch is synced once.
     discard_old: a full stream loses the oldest instead: for what helps while it is there, and is in no book.
     max_messages_per_subject: a newer message takes the place of an older one of its subject; 0 keeps all.
+    refuse_per_subject: a newer message of a subject that has its most is refused instead.
     """
 
     name: str
@@ -166,6 +167,7 @@ class Stream:
     atomic: bool = True
     discard_old: bool = False
     max_messages_per_subject: int = 0
+    refuse_per_subject: bool = False
 
     def config(self) -> StreamConfig:
         """For JetStream."""
@@ -176,6 +178,7 @@ class Stream:
             storage=StorageType.MEMORY if self.memory else StorageType.FILE,
             discard=DiscardPolicy.OLD if self.discard_old else DiscardPolicy.NEW,
             max_msgs_per_subject=self.max_messages_per_subject or -1,
+            discard_new_per_subject=self.refuse_per_subject,
             max_bytes=self.max_bytes,
             max_msgs=self.max_messages,
             max_msg_size=self.max_message_bytes,
@@ -197,8 +200,10 @@ async def ensure_stream(js: JetStreamContext, stream: Stream) -> None:
         await js.update_stream(config)
 
 
-# JetStream's code for "stream name already in use with a different configuration".
+# JetStream's codes for "stream name already in use with a different configuration", and for a message that a stream
+# does not take, because it is full, or has as many of the subject as it may.
 _STREAM_EXISTS: Final = 10058
+STORE_FAILED: Final = 10077
 
 
 async def ensure_consumer(js: JetStreamContext, stream: str, config: ConsumerConfig) -> None:

@@ -63,6 +63,10 @@ class AccountingSettings(ServiceSettings):
 
     usage_max_bytes: int = setting(512 * 1024 * 1024, doc="size of the stream USAGE; full, it refuses", min=1024 * 1024)
     usage_replicas: int = setting(1, doc="copies of the stream USAGE: 3 on a NATS cluster", min=1, max=5)
+    dead_max_bytes: int = setting(
+        64 * 1024 * 1024, doc="size of the stream DLQ; full, what cannot be booked is dropped", min=64 * 1024
+    )
+    dead_per_org: int = setting(256, doc="dead letters that are kept of one organisation, at most", min=1)
     fold_batch: int = setting(256, doc="usage events that are booked in one commit, at most", min=1, max=4_096)
     fold_wait_ms: int = setting(50, doc="how long a batch waits for more events after its first", min=1, max=1_000)
 

@@ -325,6 +325,8 @@ def _limits(settings: AccountingSettings) -> Limits:
 def _stream_limits(settings: AccountingSettings) -> StreamLimits:
     return StreamLimits(
         max_bytes=settings.usage_max_bytes,
+        dead_bytes=settings.dead_max_bytes,
+        dead_per_org=settings.dead_per_org,
         replicas=settings.usage_replicas,
         batch=settings.fold_batch,
         batch_wait_s=settings.fold_wait_ms / 1000,

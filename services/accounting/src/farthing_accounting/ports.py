@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from enum import Enum
 from typing import Protocol
 
 from farthing_accounting.domain.budgets import Budget, Budgets, Counter, Limit
 from farthing_accounting.domain.keys import KeyHash, KeyId, KeyRecord
 from farthing_accounting.domain.ledger import Booking, Transaction, Verification
 from farthing_accounting.domain.policy import Policy
+from farthing_accounting.domain.posting import Posted, PostedState
 from farthing_accounting.domain.pricing import ModelPrice, PriceBook
 from farthing_accounting.domain.reports import CostRow, ReportQuery
 from farthing_accounting.domain.reservations import (
@@ -25,7 +25,7 @@ from farthing_accounting.domain.reservations import (
     Settlement,
     Standing,
 )
-from farthing_accounting.domain.usage import UsageEvent
+from farthing_accounting.domain.usage import UsageEvent, Void
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +97,8 @@ class Ledger(Protocol):
     """The books."""
 
     async def post(self, bookings: Sequence[Booking]) -> Sequence[Posted]:
-        """Book every event once, in one transaction: one answer for each. All are kept, or none.
+        """Book every event once, and move earlier ones of the same callers' requests to where they belong now, in one
+        transaction: one answer for each event. All are kept, or none.
 
         Raises Unpostable when the books cannot take one of them, whichever it is."""
         ...
@@ -119,28 +120,12 @@ class Ledger(Protocol):
         ...
 
 
-class PostedState(Enum):
-    """What became of an event."""
-
-    BOOKED = "booked"
-    REPEATED = "repeated"
-    CONFLICT = "conflict"
-
-
-@dataclass(frozen=True, slots=True)
-class Posted:
-    """`transaction_id` is the event's own, whenever it was booked; 0 on conflict: its id was taken by another body."""
-
-    state: PostedState
-    transaction_id: int
-
-
 class Unpostable(Exception):
     """The books refuse something about a batch; trying again will not help. The text holds no data of a tenant."""
 
 
 class Unsettled(Protocol):
-    """Settlements that could not be done because Redis was away. Their transactions are booked."""
+    """What could not be done because Redis was away: settlements, whose transactions are booked, and voids."""
 
     async def remember(self, settlements: Sequence[Settlement]) -> None:
         """Keep them until they are done."""
@@ -152,6 +137,14 @@ class Unsettled(Protocol):
 
     async def settle_some(self, settle: Settle, limit: int) -> int:
         """Pass the oldest to `settle` and forget them once it returns; how many there were."""
+        ...
+
+    async def remember_voids(self, voids: Sequence[Void]) -> None:
+        """Keep them until their reservations are given back."""
+        ...
+
+    async def release_some(self, release: Release, limit: int) -> int:
+        """Pass some to `release` and forget them once it returns; how many there were."""
         ...
 
 
@@ -167,6 +160,12 @@ class Settle(Protocol):
     """Does settlements, or raises StoreUnavailable."""
 
     async def __call__(self, settlements: Sequence[Settlement]) -> None: ...
+
+
+class Release(Protocol):
+    """Gives a reservation back, or raises StoreUnavailable."""
+
+    async def __call__(self, org: str, reservation_id: str) -> bool: ...
 
 
 class Reservations(Protocol):
@@ -218,8 +217,13 @@ class Delivery(Protocol):
     """One message of the usage stream."""
 
     @property
-    def event(self) -> UsageEvent | None:
+    def event(self) -> UsageEvent | Void | None:
         """The event; None when the message is not one."""
+        ...
+
+    @property
+    def mended(self) -> bool:
+        """Whether a label of the event had to be mended."""
         ...
 
     @property
@@ -235,8 +239,8 @@ class Delivery(Protocol):
         """It is still being worked on."""
         ...
 
-    async def bury(self, reason: str) -> None:
-        """Keep it in the dead-letter stream, with the reason; then it is done."""
+    async def bury(self, reason: str) -> bool:
+        """Keep it in the dead-letter stream, with the reason; then it is done. False: there was no room for it."""
         ...
 
 
@@ -256,7 +260,7 @@ class Observer(Protocol):
         ...
 
     def folded(self, result: str, count: int) -> None:
-        """Events were booked, repeated, buried or settled late."""
+        """Events were booked, repeated, voided, mended, buried, dropped, or settled late."""
         ...
 
     def booked(self, seconds: float) -> None:
@@ -279,6 +283,7 @@ __all__ = [
     "PostedState",
     "Prices",
     "Progress",
+    "Release",
     "Reservations",
     "Settle",
     "Unpostable",

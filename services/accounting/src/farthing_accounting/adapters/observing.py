@@ -29,7 +29,8 @@ class MetricsObserver:
         self._expired.inc(count)
 
     def folded(self, result: str, count: int) -> None:
-        """booked, repeated, buried, unburied (not even that: comes again), settled_late."""
+        """booked, repeated, voided; mended (one of these, of which a label was); buried, unburied (not even that: comes
+        again), dropped (never again); settled_late, released_late."""
         self._events.labels(result).inc(count)
 
     def booked(self, seconds: float) -> None:

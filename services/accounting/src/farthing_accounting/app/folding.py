@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeVar
 
 from farthing_accounting.domain.ledger import Booking, Unbookable, book
 from farthing_accounting.domain.reservations import Settlement
+from farthing_accounting.domain.usage import Void
 from farthing_accounting.ports import (
     Delivery,
     Ledger,
@@ -30,6 +31,8 @@ LATE_BATCH: Final = 256
 LATE_INTERVAL_S: Final = 1.0
 CONFLICT: Final = "another event was booked under this request id"
 
+T = TypeVar("T")
+
 
 class Stopping(Exception):
     """Asked to stop while a store is away: what is not acknowledged is delivered again."""
@@ -43,11 +46,20 @@ class Item:
     booking: Booking
 
 
+@dataclass(frozen=True, slots=True)
+class Voided:
+    """A void, and the message that brought it."""
+
+    delivery: Delivery
+    void: Void
+
+
 class Folding:
     """One batch at a time: a commit, a round trip to Redis, then the acknowledgements.
 
     Whatever dies in between, the events come again: those that are in the books are not booked again, and their
-    settlement is done by recounting, which is right whether it had been done or not."""
+    settlement is done by recounting, which is right whether it had been done or not. A void is in no book: its
+    reservation is given back, which may be done twice."""
 
     def __init__(
         self,
@@ -84,33 +96,42 @@ class Folding:
 
     async def fold(self, deliveries: Sequence[Delivery]) -> None:
         """Book, settle and acknowledge one batch."""
-        items = [item for delivery in deliveries if (item := await self._readable(delivery)) is not None]
-        if not items:
-            return
-        posted = await self._post(items)
-        await self._settle(posted)
-        for item, result in posted:
-            if result.state is PostedState.CONFLICT:
-                await self._bury(item.delivery, CONFLICT)
-            else:
-                self._observer.folded(result.state.value, 1)
-                await item.delivery.done()
+        read = [one for delivery in deliveries if (one := await self._readable(delivery)) is not None]
+        if items := [one for one in read if isinstance(one, Item)]:
+            posted = await self._post(items)
+            await self._settle(posted)
+            for item, result in posted:
+                if result.state is PostedState.CONFLICT:
+                    await self._bury(item.delivery, CONFLICT)
+                else:
+                    await self._done(item.delivery, result.state.value)
+        await self._release([one for one in read if isinstance(one, Voided)])
 
     async def settle_late(self) -> None:
-        """For ever: do the settlements that had to wait for Redis."""
+        """For ever: do what had to wait for Redis."""
         while True:
             try:
                 while done := await self._unsettled.settle_some(self._recount, LATE_BATCH):
                     self._observer.folded("settled_late", done)
+                while done := await self._unsettled.release_some(self._reservations.release, LATE_BATCH):
+                    self._observer.folded("released_late", done)
             except StoreUnavailable:
                 pass
             await self._clock.sleep(LATE_INTERVAL_S)
 
-    async def _readable(self, delivery: Delivery) -> Item | None:
-        fault = delivery.fault
-        if delivery.event is not None:
+    async def _done(self, delivery: Delivery, result: str) -> None:
+        self._observer.folded(result, 1)
+        if delivery.mended:
+            self._observer.folded("mended", 1)
+        await delivery.done()
+
+    async def _readable(self, delivery: Delivery) -> Item | Voided | None:
+        fault, event = delivery.fault, delivery.event
+        if isinstance(event, Void):
+            return Voided(delivery, event)
+        if event is not None:
             try:
-                return Item(delivery, book(delivery.event))
+                return Item(delivery, book(event))
             except Unbookable as error:
                 fault = str(error)
         await self._bury(delivery, fault)
@@ -119,7 +140,7 @@ class Folding:
     async def _post(self, items: Sequence[Item]) -> list[tuple[Item, Posted]]:
         """In one commit; when the books refuse something in it, in two halves, until only the culprit is left out."""
         try:
-            posted = await self._until_posted(items)
+            posted = await self._until_kept(lambda: self._commit(items), [item.delivery for item in items])
         except Unpostable as error:
             if len(items) == 1:
                 await self._bury(items[0].delivery, str(error))
@@ -128,46 +149,56 @@ class Folding:
             return await self._post(items[:middle]) + await self._post(items[middle:])
         return list(zip(items, posted, strict=True))
 
-    async def _until_posted(self, items: Sequence[Item]) -> Sequence[Posted]:
-        wait_s = FIRST_WAIT_S
-        while True:
-            try:
-                started = self._clock.monotonic()
-                posted = await self._ledger.post([item.booking for item in items])
-                self._observer.booked(self._clock.monotonic() - started)
-                return posted
-            except StoreUnavailable:
-                await self._wait(wait_s, items)
-                wait_s = min(2 * wait_s, LONGEST_WAIT_S)
+    async def _commit(self, items: Sequence[Item]) -> Sequence[Posted]:
+        started = self._clock.monotonic()
+        posted = await self._ledger.post([item.booking for item in items])
+        self._observer.booked(self._clock.monotonic() - started)
+        return posted
 
     async def _settle(self, posted: Sequence[tuple[Item, Posted]]) -> None:
         """Those that were just booked are added; of those that come again nobody knows whether they were."""
-        counted = [(item, result) for item, result in posted if item.booking.counts]
-        first = [_settlement(item, result) for item, result in counted if result.state is PostedState.BOOKED]
-        again = [_settlement(item, result) for item, result in counted if result.state is PostedState.REPEATED]
+        results = [result for _, result in posted]
+        first = [one for result in results if result.state is PostedState.BOOKED for one in result.settlements]
+        again = [one for result in results if result.state is PostedState.REPEATED for one in result.settlements]
         try:
             await self._reservations.settle(first)
             await self._recount(again)
         except StoreUnavailable:
-            await self._remember([*first, *again], [item for item, _ in posted])
+            deliveries = [item.delivery for item, _ in posted]
+            await self._until_kept(lambda: self._unsettled.remember([*first, *again]), deliveries)
 
-    async def _remember(self, settlements: Sequence[Settlement], items: Sequence[Item]) -> None:
-        """Redis is away: the books go on without it."""
+    async def _release(self, voided: Sequence[Voided]) -> None:
+        """What was settled before stays settled."""
+        for place, one in enumerate(voided):
+            try:
+                await self._reservations.release(one.void.org, one.void.reservation_id)
+            except StoreUnavailable:
+                await self._remember(voided[place:])
+                break
+        for one in voided:
+            await self._done(one.delivery, "voided")
+
+    async def _remember(self, voided: Sequence[Voided]) -> None:
+        voids = [one.void for one in voided]
+        await self._until_kept(lambda: self._unsettled.remember_voids(voids), [one.delivery for one in voided])
+
+    async def _until_kept(self, keep: Callable[[], Awaitable[T]], deliveries: Sequence[Delivery]) -> T:
+        """PostgreSQL is waited for, however long; Redis is not: the books go on without it."""
         wait_s = FIRST_WAIT_S
         while True:
             try:
-                return await self._unsettled.remember(settlements)
+                return await keep()
             except StoreUnavailable:
-                await self._wait(wait_s, items)
+                await self._wait(wait_s, deliveries)
                 wait_s = min(2 * wait_s, LONGEST_WAIT_S)
 
     async def _recount(self, settlements: Sequence[Settlement]) -> None:
         await self._reservations.settle(settlements, recount=True)
 
-    async def _wait(self, seconds: float, items: Sequence[Item]) -> None:
+    async def _wait(self, seconds: float, deliveries: Sequence[Delivery]) -> None:
         """Between two attempts at a store: the stream is told that the batch is still being worked on."""
-        for item in items:
-            await item.delivery.renew()
+        for delivery in deliveries:
+            await delivery.renew()
         waking = {
             tasks.awaited("pause", self._clock.sleep(seconds)),
             tasks.awaited("stop", self._stop.wait()),
@@ -181,23 +212,11 @@ class Folding:
             raise Stopping
 
     async def _bury(self, delivery: Delivery, reason: str) -> None:
-        """Counted, and kept with its reason. Where it cannot be kept it is not acknowledged: it comes again."""
+        """Counted, and kept with its reason, or dropped where there is no room. Where it may be kept later it is not
+        acknowledged: it comes again."""
         try:
-            await delivery.bury(reason)
+            kept = await delivery.bury(reason)
         except FarthingError:
             self._observer.folded("unburied", 1)
         else:
-            self._observer.folded("buried", 1)
-
-
-def _settlement(item: Item, posted: Posted) -> Settlement:
-    event = item.booking.event
-    return Settlement(
-        transaction_id=posted.transaction_id,
-        request_id=event.request_id,
-        reservation_id=event.reservation_id,
-        principal=event.principal,
-        end_time=event.end_time,
-        amount=item.booking.cost,
-        tokens=event.usage.total,
-    )
+            self._observer.folded("buried" if kept else "dropped", 1)

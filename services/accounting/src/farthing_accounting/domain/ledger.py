@@ -1,4 +1,4 @@
-"""Double entry: what is booked for one usage event."""
+"""Double entry: what is booked for one usage event, and what moves it between its tenant and waste."""
 
 from __future__ import annotations
 
@@ -6,15 +6,18 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, NewType
 
+from farthing_accounting.domain.charging import Call
 from farthing_accounting.domain.pricing import Quote
-from farthing_accounting.domain.usage import UsageEvent
-from farthing_accounting.domain.vocabulary import CacheLevel
+from farthing_accounting.domain.usage import NO_TIME, UsageEvent
+from farthing_accounting.domain.vocabulary import CacheLevel, FinishReason
 from farthing_kit.money import NanoUsd, cost
 from farthing_kit.usage import TokenUsage
 
 Account = NewType("Account", str)
 
 CACHE_ACCOUNT: Final = Account("cache")
+# Owes what was used and is charged to nobody: all but one attempt at a caller's request.
+WASTE_ACCOUNT: Final = Account("platform:waste")
 UNKNOWN_POOL: Final = "unknown"
 MAX_AMOUNT: Final = 9_000_000_000_000_000_000
 
@@ -33,24 +36,49 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Booking:
-    """One event with what it cost, what it would have cost (less what was booked so for a call that it supersedes), and
-    its entries, which sum to zero."""
+    """One event with what it cost, and what it would have cost, less what was booked so for what it supersedes."""
 
     event: UsageEvent
     cost: NanoUsd
     counterfactual_usage: TokenUsage
     counterfactual_cost: NanoUsd
-    entries: tuple[Entry, ...]
+
+    @property
+    def call(self) -> Call:
+        """What decides whether it is charged."""
+        event = self.event
+        return Call(
+            id=event.id,
+            begin_time=event.attempt.begin_time if event.attempt else NO_TIME,
+            end_time=event.end_time,
+            ended_well=event.finish_reason is not FinishReason.CANCELLED,
+            cost=self.cost,
+            superseded=event.superseded.request_id if event.superseded else "",
+        )
+
+    @property
+    def entries(self) -> tuple[Entry, ...]:
+        """Its transaction where it is charged: the tenant owes the cost to whoever did the work, be it a cache."""
+        return self._owed_by(tenant_account(self.event.principal.org))
+
+    @property
+    def wasted(self) -> tuple[Entry, ...]:
+        """Its transaction where it is not: the platform owes it."""
+        return self._owed_by(WASTE_ACCOUNT)
 
     @property
     def counts(self) -> bool:
         """Whether budgets change: money or tokens were used, or something is held."""
         return self.cost > 0 or self.event.usage.total > 0 or self.event.reservation_id != ""
 
+    def _owed_by(self, debtor: Account) -> tuple[Entry, ...]:
+        creditor = provider_account(self.event.cache_level, self.event.pool)
+        return Entry(debtor, self.cost), Entry(creditor, NanoUsd(-self.cost))
+
 
 @dataclass(frozen=True, slots=True)
 class Transaction:
-    """What was booked for one request."""
+    """What was booked for one event, or moved an earlier one."""
 
     transaction_id: int
     request_id: str
@@ -66,6 +94,7 @@ class Verification:
     usage_events: int
     ledger_total: int
     usage_total: int
+    waste_total: int
     violations: tuple[str, ...]
 
 
@@ -79,18 +108,24 @@ def provider_account(level: CacheLevel, pool: str) -> Account:
     return CACHE_ACCOUNT if level.is_hit else Account(f"pool:{pool or UNKNOWN_POOL}")
 
 
+def moving(org: str, cost: NanoUsd, *, charged: bool) -> tuple[Entry, ...]:
+    """The transaction that moves what was booked from the platform's waste to the tenant, or back."""
+    gained, lost = (tenant_account(org), WASTE_ACCOUNT) if charged else (WASTE_ACCOUNT, tenant_account(org))
+    return Entry(gained, cost), Entry(lost, NanoUsd(-cost))
+
+
 def book(event: UsageEvent) -> Booking:
-    """The transaction of an event: the tenant owes the cost to whoever did the work, be it a cache."""
+    """The price of an event."""
     compared = _compared(event)
     if event.quote is None:
         if event.usage.total > 0:
             raise Unbookable("tokens were used, but the event has no prices")
-        return _booking(event, NanoUsd(0), compared, NanoUsd(0))
+        return Booking(event, NanoUsd(0), compared, NanoUsd(0))
     avoidable = cost(compared, event.quote.counterfactual_prices)
     charged = NanoUsd(cost(event.usage, event.quote.prices) + _of_hit(event, cost(compared, event.quote.prices)))
     if max(charged, avoidable) > MAX_AMOUNT:
         raise Unbookable("the cost does not fit into the ledger")
-    return _booking(event, charged, compared, NanoUsd(avoidable - _counted_before(event, event.quote)))
+    return Booking(event, charged, compared, NanoUsd(avoidable - _counted_before(event, event.quote)))
 
 
 def _counted_before(event: UsageEvent, quote: Quote) -> NanoUsd:
@@ -119,11 +154,3 @@ def _of_hit(event: UsageEvent, spared: NanoUsd) -> NanoUsd:
 def _compared(event: UsageEvent) -> TokenUsage:
     """The tokens of the counterfactual. A publisher that leaves them out means: the same as were used."""
     return event.counterfactual_usage if event.counterfactual_usage.total > 0 else event.usage
-
-
-def _booking(event: UsageEvent, charged: NanoUsd, compared: TokenUsage, avoidable: NanoUsd) -> Booking:
-    entries = (
-        Entry(tenant_account(event.principal.org), charged),
-        Entry(provider_account(event.cache_level, event.pool), NanoUsd(-charged)),
-    )
-    return Booking(event, charged, compared, avoidable, entries)

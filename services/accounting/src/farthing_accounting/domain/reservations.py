@@ -158,10 +158,10 @@ class LedgerPosition:
 
 @dataclass(frozen=True, slots=True)
 class Settlement:
-    """What the usage event of a booked transaction does to the counters and to its reservation."""
+    """What a transaction does to the counters, and to the reservation of its event: a move has none, and its amount and
+    tokens are negative where it goes to waste. Done once for each transaction."""
 
     transaction_id: int
-    request_id: str
     reservation_id: str
     principal: Principal
     end_time: datetime

@@ -45,6 +45,7 @@ class LedgerHandler(LedgerServiceServicer):
             ledger_total=money_to_message(found.ledger_total),
             usage_total=money_to_message(found.usage_total),
             violations=found.violations,
+            waste_total=money_to_message(found.waste_total),
         )
 
 

@@ -1,8 +1,7 @@
-"""Usage events from the bytes of the stream: right in every field, or refused with the reason."""
+"""Usage events from the bytes of the stream: right, mended where no money hangs on it, or refused with the reason."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from enum import IntEnum
 from typing import Final, TypeVar
@@ -11,25 +10,26 @@ from google.protobuf.message import DecodeError
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from farthing.accounting.v1.policy_pb2 import HitPrice as HitPriceMessage
-from farthing.accounting.v1.usage_event_pb2 import SupersededCall as SupersededMessage
 from farthing.accounting.v1.usage_event_pb2 import UsageEvent as EventMessage
 from farthing.type.v1.principal_pb2 import Principal as PrincipalMessage
 from farthing.type.v1.usage_pb2 import Quote as QuoteMessage
 from farthing.type.v1.usage_pb2 import TokenUsage as UsageMessage
+from farthing.type.v1.usage_pb2 import UnitPrices as PricesMessage
+from farthing_accounting.adapters.nats.mending import Mending, Unreadable, text
 from farthing_accounting.domain.pricing import MAX_MODEL_CHARS, Quote
 from farthing_accounting.domain.principal import MAX_USER_CHARS, Principal, is_name
 from farthing_accounting.domain.usage import (
     MAX_EVENT_TOKENS,
     MAX_ID_CHARS,
-    MAX_TAG_KEY_CHARS,
-    MAX_TAG_VALUE_CHARS,
-    MAX_TAGS,
+    NO_TIME,
+    Attempt,
     SupersededCall,
     UsageEvent,
+    Void,
 )
 from farthing_accounting.domain.vocabulary import CacheLevel, FinishReason, Task, Tier
 from farthing_kit.errors import InvalidArgument
-from farthing_kit.money import HitPrice, Millionths
+from farthing_kit.money import HitPrice, Millionths, UnitPrices
 from farthing_kit.usage import TokenUsage
 from farthing_kit.wire import prices_from_message, usage_from_message
 
@@ -37,65 +37,88 @@ _LAST_SECOND: Final = 253_402_300_799
 E = TypeVar("E", bound=IntEnum)
 
 
-class Unreadable(Exception):
-    """The bytes are no usage event; the text names the field and holds nothing of its content."""
-
-
-def event_from(data: bytes) -> UsageEvent:
-    """The event of a message's bytes."""
+def event_from(data: bytes, mending: Mending | None = None) -> UsageEvent | Void:
+    """The event of a message's bytes; `mending` tells afterwards whether something of it was mended."""
     try:
         message = EventMessage.FromString(data)
     except DecodeError:
         raise Unreadable("the bytes are not a UsageEvent") from None
+    mend = mending or Mending()
+    if message.voided:
+        return Void(_org(message.principal), text("reservation_id", message.reservation_id))
+    usage = _usage("usage", message.usage)
     return UsageEvent(
-        request_id=_text("request_id", message.request_id, MAX_ID_CHARS, least=1),
-        principal=_principal(message.principal),
-        end_time=_moment("end_time", message.end_time),
+        request_id=text("request_id", message.request_id, least=1),
+        principal=_principal(message.principal, mend),
+        end_time=_end_time(message.end_time, mend),
         cache_level=_enum("cache_level", CacheLevel, message.cache_level),
-        usage=_usage("usage", message.usage),
-        counterfactual_usage=_usage("counterfactual_usage", message.counterfactual_usage),
-        quote=_quote(message.quote) if message.HasField("quote") else None,
-        reservation_id=_text("reservation_id", message.reservation_id, MAX_ID_CHARS),
+        usage=usage,
+        counterfactual_usage=mend.otherwise(
+            lambda: _usage("counterfactual_usage", message.counterfactual_usage), TokenUsage()
+        ),
+        quote=_quote(message.quote, mend) if message.HasField("quote") else None,
+        reservation_id=mend.otherwise(lambda: text("reservation_id", message.reservation_id), ""),
         tier=_enum("tier", Tier, message.tier),
         task=_enum("task", Task, message.task),
-        pool=_text("pool", message.pool, MAX_ID_CHARS),
-        quantization=_text("quantization", message.quantization, MAX_ID_CHARS),
+        pool=mend.label(message.pool, MAX_ID_CHARS),
+        quantization=mend.label(message.quantization, MAX_ID_CHARS),
         finish_reason=_enum("finish_reason", FinishReason, message.finish_reason),
-        tags=_tags(message.tags),
-        superseded=_superseded(message.superseded) if message.HasField("superseded") else None,
-        hit_price=_hit_price(message.hit_price) if message.HasField("hit_price") else None,
+        tags=mend.tags(message.tags),
+        superseded=mend.otherwise(lambda: _superseded(message), None) if message.HasField("superseded") else None,
+        hit_price=_hit_price(message.hit_price, mend) if message.HasField("hit_price") else None,
+        attempt=_attempt(message, mend) if message.HasField("attempt") else None,
     )
 
 
-def _superseded(message: SupersededMessage) -> SupersededCall:
+def _superseded(message: EventMessage) -> SupersededCall:
+    earlier = message.superseded
+    if earlier.request_id == message.request_id:
+        raise Unreadable("the event supersedes itself")
     return SupersededCall(
-        _text("superseded.request_id", message.request_id, MAX_ID_CHARS, least=1),
-        _usage("superseded.counterfactual_usage", message.counterfactual_usage),
+        text("superseded.request_id", earlier.request_id, least=1),
+        _usage("superseded.counterfactual_usage", earlier.counterfactual_usage),
     )
 
 
-def _hit_price(message: HitPriceMessage) -> HitPrice:
+def _attempt(event: EventMessage, mend: Mending) -> Attempt:
+    """An attempt without a name or a beginning is one all the same: the first that another takes the place of."""
+    message = event.attempt
+    return Attempt(
+        mend.otherwise(lambda: text("attempt.request_id", message.request_id, least=1), event.request_id),
+        mend.otherwise(lambda: text("attempt.attempt_id", message.attempt_id, least=1), ""),
+        mend.otherwise(lambda: _moment("attempt.begin_time", message.begin_time), NO_TIME),
+        mend.number(message.run),
+    )
+
+
+def _hit_price(message: HitPriceMessage, mend: Mending) -> HitPrice:
     try:
-        return HitPrice(message.policy_version, Millionths(message.share_millionths))
+        return HitPrice(mend.number(message.policy_version), Millionths(message.share_millionths))
     except ValueError as error:
         raise Unreadable(f"hit_price is wrong: {error}") from None
 
 
-def _text(field: str, value: str, most: int, *, least: int = 0) -> str:
-    if not least <= len(value) <= most or not value.isprintable():
-        raise Unreadable(f"{field} is not a text of {least} to {most} characters")
-    return value
-
-
-def _principal(message: PrincipalMessage) -> Principal:
+def _org(message: PrincipalMessage) -> str:
     if not is_name(message.org):
         raise Unreadable("principal.org is not the name of an organisation")
+    return message.org
+
+
+def _principal(message: PrincipalMessage, mend: Mending) -> Principal:
+    """The organisation pays; teams, users and keys are labels on what it pays."""
     return Principal(
-        message.org,
-        _text("principal.team", message.team, MAX_ID_CHARS),
-        _text("principal.user", message.user, MAX_USER_CHARS),
-        _text("principal.key_id", message.key_id, MAX_ID_CHARS),
+        _org(message),
+        mend.label(message.team, MAX_ID_CHARS),
+        mend.label(message.user, MAX_USER_CHARS),
+        mend.label(message.key_id, MAX_ID_CHARS),
     )
+
+
+def _end_time(message: Timestamp, mend: Mending) -> datetime:
+    """When the request ended; where it does not say, when the stream heard of it."""
+    if mend.received is None:
+        return _moment("end_time", message)
+    return mend.otherwise(lambda: _moment("end_time", message), mend.received)
 
 
 def _moment(field: str, message: Timestamp) -> datetime:
@@ -122,27 +145,19 @@ def _usage(field: str, message: UsageMessage) -> TokenUsage:
     return usage
 
 
-def _quote(message: QuoteMessage) -> Quote:
+def _quote(message: QuoteMessage, mend: Mending) -> Quote:
+    """The prices count; the names of the models are labels. Without prices to compare with, nothing is saved."""
+    prices = _prices("quote.prices", message.prices)
+    model = mend.model(message.model, MAX_MODEL_CHARS)
+    compared = mend.label(message.counterfactual_model, MAX_MODEL_CHARS)
+    others = mend.otherwise(lambda: _prices("quote.counterfactual_prices", message.counterfactual_prices), None)
+    if others is None:
+        compared, others = model, prices
+    return Quote(mend.number(message.price_version), model, prices, compared, others)
+
+
+def _prices(field: str, message: PricesMessage) -> UnitPrices:
     try:
-        prices = prices_from_message(message.prices, "quote.prices")
-        others = prices_from_message(message.counterfactual_prices, "quote.counterfactual_prices")
+        return prices_from_message(message, field)
     except InvalidArgument as error:
         raise Unreadable(error.message) from None
-    if message.price_version < 0:
-        raise Unreadable("quote.price_version is negative")
-    return Quote(
-        message.price_version,
-        _text("quote.model", message.model, MAX_MODEL_CHARS, least=1),
-        prices,
-        _text("quote.counterfactual_model", message.counterfactual_model, MAX_MODEL_CHARS),
-        others,
-    )
-
-
-def _tags(tags: Mapping[str, str]) -> dict[str, str]:
-    if len(tags) > MAX_TAGS:
-        raise Unreadable(f"there are more than {MAX_TAGS} tags")
-    return {
-        _text("tags", key, MAX_TAG_KEY_CHARS, least=1): _text("tags", value, MAX_TAG_VALUE_CHARS)
-        for key, value in tags.items()
-    }

@@ -15,8 +15,10 @@ from nats.js import JetStreamContext
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 from opentelemetry.trace import SpanKind
 
-from farthing_accounting.adapters.nats.events import Unreadable, event_from
-from farthing_accounting.domain.usage import UsageEvent
+from farthing_accounting.adapters.nats.dead import DeadLetters
+from farthing_accounting.adapters.nats.events import event_from
+from farthing_accounting.adapters.nats.mending import Mending, Unreadable
+from farthing_accounting.domain.usage import UsageEvent, Void
 from farthing_kit import nats as kit_nats
 from farthing_kit.clock import Clock
 from farthing_kit.errors import QueueUnavailable
@@ -26,10 +28,6 @@ from farthing_kit.telemetry import Attr, SpanName, Telemetry, tracing
 STREAM: Final = "USAGE"
 SUBJECTS: Final = "usage.*"
 CONSUMER: Final = "accounting-ledger"
-DEAD_STREAM: Final = "DLQ"
-DEAD_SUBJECTS: Final = "dlq.>"
-DEAD_SUBJECT: Final = "dlq.usage"
-REASON_HEADER: Final = "Farthing-Reason"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +38,7 @@ class StreamLimits:
     max_messages: int = 2_000_000
     max_message_bytes: int = 64 * 1024
     dead_bytes: int = 64 * 1024 * 1024
+    dead_per_org: int = 256
     replicas: int = 1
     batch: int = 256
     batch_wait_s: float = 0.020
@@ -54,17 +53,19 @@ class StreamLimits:
 class UsageDelivery:
     """One message. Its span begins when it is taken and ends when it is done, inside the trace of its publisher."""
 
-    def __init__(self, message: Msg, js: JetStreamContext, telemetry: Telemetry) -> None:
+    def __init__(self, message: Msg, dead: DeadLetters, telemetry: Telemetry) -> None:
         self._message = message
-        self._js = js
+        self._dead = dead
         self._telemetry = telemetry
         self._taken_ns = time.time_ns()
-        self.event: UsageEvent | None = None
+        self.event: UsageEvent | Void | None = None
         self.fault = ""
+        mending = Mending(message.metadata.timestamp)
         try:
-            self.event = event_from(message.data)
+            self.event = event_from(message.data, mending)
         except Unreadable as error:
             self.fault = str(error)
+        self.mended = mending.mended
 
     async def done(self) -> None:
         """Acknowledge. An acknowledgement that is lost means another delivery, which is harmless."""
@@ -75,24 +76,11 @@ class UsageDelivery:
         """Start the time for acknowledging anew."""
         await _tolerant(self._message.in_progress())
 
-    async def bury(self, reason: str) -> None:
-        """Publish to the dead-letter stream, once per message of the usage stream, then acknowledge."""
-        sequence = self._message.metadata.sequence.stream
-        headers = {
-            REASON_HEADER: reason,
-            "Farthing-Subject": self._message.subject,
-            "Nats-Msg-Id": f"{STREAM}-{sequence}",
-        }
-        try:
-            await self._js.publish(
-                DEAD_SUBJECT, self._message.data, timeout=kit_nats.REQUEST_TIMEOUT_S, headers=headers
-            )
-        except (nats.errors.Error, TimeoutError, OSError) as error:
-            raise kit_nats.queue_error(error) from error
-        self._telemetry.log.error(
-            "a usage event was put into the dead-letter stream", reason=reason, stream=DEAD_STREAM
-        )
+    async def bury(self, reason: str) -> bool:
+        """Into the dead-letter stream, then acknowledge; False when that has no room for it."""
+        kept = await self._dead.keep(self._message, reason)
         await self.done()
+        return kept
 
     def _trace(self) -> None:
         """Without a trace of the publisher's there is none to add to."""
@@ -107,7 +95,7 @@ class UsageDelivery:
         if span.is_recording():
             span.set_attribute(Attr.MESSAGING_SYSTEM, "nats")
             span.set_attribute(Attr.MESSAGING_DESTINATION, STREAM)
-            if self.event is not None:
+            if isinstance(self.event, UsageEvent):
                 span.set_attribute(Attr.REQUEST_ID, self.event.request_id)
                 span.set_attribute(Attr.ORG, self.event.principal.org)
         span.end()
@@ -124,6 +112,14 @@ class JetStreamUsage:
         self._telemetry = telemetry
         self._clock = clock
         self._limits = limits or StreamLimits()
+        self._dead = DeadLetters(
+            self._js,
+            telemetry,
+            clock,
+            max_bytes=self._limits.dead_bytes,
+            per_org=self._limits.dead_per_org,
+            replicas=self._limits.replicas,
+        )
         self._subscription: JetStreamContext.PullSubscription | None = None
 
     async def open(self) -> None:
@@ -132,7 +128,7 @@ class JetStreamUsage:
         await require_sync_always(self._monitor_url)
         try:
             await ensure_stream(self._js, usage_stream(limits))
-            await _ensure_dead(self._js, limits)
+            await self._dead.open()
             await ensure_consumer(self._js, STREAM, _consumer(limits))
             self._subscription = await self._js.pull_subscribe_bind(
                 CONSUMER, STREAM, pending_msgs_limit=limits.max_unacknowledged
@@ -152,7 +148,7 @@ class JetStreamUsage:
         messages = await self._fetch(1, limits.patience_s)
         if messages and limits.batch > 1:
             messages += await self._fetch(limits.batch - 1, limits.batch_wait_s)
-        return [UsageDelivery(message, self._js, self._telemetry) for message in messages]
+        return [UsageDelivery(message, self._dead, self._telemetry) for message in messages]
 
     async def keep_house(self) -> None:
         """For ever: make room by removing events that are booked, and say whether the stream can be reached."""
@@ -218,15 +214,6 @@ def _consumer(limits: StreamLimits) -> ConsumerConfig:
         # Never given up by the server: what cannot be booked is buried by us, with a reason.
         max_deliver=-1,
     )
-
-
-async def _ensure_dead(js: JetStreamContext, limits: StreamLimits) -> None:
-    """Whoever of the mesh comes first makes it; its limits are then theirs."""
-    try:
-        await js.stream_info(DEAD_STREAM)
-    except nats.js.errors.NotFoundError:
-        dead = Stream(name=DEAD_STREAM, subjects=[DEAD_SUBJECTS], max_bytes=limits.dead_bytes, replicas=limits.replicas)
-        await ensure_stream(js, dead)
 
 
 async def _tolerant(sending: object) -> None:

@@ -27,13 +27,13 @@ _GROUPS: Final = {
     GroupBy.DAY: sql.SQL("to_char(end_time AT TIME ZONE 'UTC', 'YYYY-MM-DD')"),
     GroupBy.TAG: sql.SQL("coalesce(tags ->> %(tag_key)s, '')"),
 }
-# A call that supersedes another belongs to a request that is counted with that one.
+# Only what is charged counts. A call that supersedes another belongs to a request that is counted with that one.
 _COSTS: Final = sql.SQL("""
 SELECT {group}, count(*) FILTER (WHERE superseded_request_id = ''), count(*) FILTER (WHERE cache_level IN (2, 3, 4)),
        sum(fresh_input)::bigint, sum(cache_read)::bigint, sum(cache_write)::bigint,
        sum(output)::bigint, sum(reasoning)::bigint, sum(cost)::bigint, sum(counterfactual_cost)::bigint
-  FROM usage_events
- WHERE (%(org)s = '' OR org = %(org)s)
+  FROM usage_events u LEFT JOIN waste w USING (request_id, attempt_id, run)
+ WHERE w.request_id IS NULL AND (%(org)s = '' OR org = %(org)s)
    AND (%(start)s::timestamptz IS NULL OR end_time >= %(start)s)
    AND (%(end)s::timestamptz IS NULL OR end_time < %(end)s)
  GROUP BY 1

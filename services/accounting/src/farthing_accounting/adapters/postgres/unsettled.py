@@ -1,4 +1,4 @@
-"""Settlements that wait for Redis, in PostgreSQL."""
+"""What waits for Redis, in PostgreSQL: settlements, and reservations that are to be given back."""
 
 from __future__ import annotations
 
@@ -8,15 +8,18 @@ from typing import Any, Final
 from farthing_accounting.adapters.postgres.database import Database
 from farthing_accounting.domain.principal import Principal
 from farthing_accounting.domain.reservations import Settlement
-from farthing_accounting.ports import Settle
+from farthing_accounting.domain.usage import Void
+from farthing_accounting.ports import Release, Settle
 from farthing_kit.money import NanoUsd
 from farthing_kit.usage import Tokens
 
-# Two replicas never take the same ones: what one has locked, the other skips.
+# Two replicas never take the same ones: what one has locked, the other skips. A move has no reservation, and takes back
+# what it moves to waste; an event that was booked as waste adds nothing.
 _TAKE: Final = """
-SELECT u.transaction_id, u.request_id, u.reservation_id, u.org, u.team, u.user_id, u.key_id, u.end_time,
-       u.cost, u.tokens
-  FROM unsettled w JOIN usage_events u USING (transaction_id)
+SELECT t.transaction_id, CASE t.move WHEN 0 THEN u.reservation_id ELSE '' END, u.org, u.team, u.user_id, u.key_id,
+       u.end_time, sign.of * u.cost, sign.of * u.tokens
+  FROM unsettled w JOIN transactions t USING (transaction_id) JOIN usage_events u USING (request_id, attempt_id, run),
+       LATERAL (SELECT CASE WHEN t.charged THEN 1 WHEN t.move = 0 THEN 0 ELSE -1 END AS of) AS sign
  ORDER BY w.transaction_id LIMIT %s FOR UPDATE OF w SKIP LOCKED
 """
 
@@ -54,8 +57,29 @@ class PostgresUnsettled:
                 )
             return len(found)
 
+    async def remember_voids(self, voids: Sequence[Void]) -> None:
+        """Twice is once."""
+        async with self._database.transaction() as connection:
+            await connection.execute(
+                "INSERT INTO unreleased SELECT * FROM unnest(%s::text[], %s::text[]) ON CONFLICT DO NOTHING",
+                ([void.org for void in voids], [void.reservation_id for void in voids]),
+            )
+
+    async def release_some(self, release: Release, limit: int) -> int:
+        """They are forgotten when all were given back and the transaction commits; otherwise they come again."""
+        async with self._database.transaction() as connection:
+            cursor = await connection.execute(
+                "DELETE FROM unreleased WHERE (org, reservation_id) IN (SELECT org, reservation_id FROM unreleased"
+                " LIMIT %s FOR UPDATE SKIP LOCKED) RETURNING org, reservation_id",
+                (limit,),
+            )
+            found = await cursor.fetchall()
+            for org, reservation_id in found:
+                await release(org, reservation_id)
+            return len(found)
+
 
 def _settlement(row: tuple[Any, ...]) -> Settlement:
-    transaction_id, request_id, reservation_id, org, team, user, key_id, end, cost, tokens = row
-    principal = Principal(org, team, user, key_id)
-    return Settlement(transaction_id, request_id, reservation_id, principal, end, NanoUsd(cost), Tokens(tokens))
+    transaction_id, reservation_id, org, team, user, key, end, cost, tokens = row
+    principal = Principal(org, team, user, key)
+    return Settlement(transaction_id, reservation_id, principal, end, NanoUsd(cost), Tokens(tokens))

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
+from farthing_accounting.adapters.postgres import posting
 from farthing_accounting.adapters.postgres.database import Connection
+from farthing_accounting.domain.charging import charged
 from farthing_accounting.domain.ledger import Verification
+from farthing_accounting.domain.posting import Booked
 
 MAX_VIOLATIONS: Final = 100
 
@@ -13,7 +17,10 @@ _TOTALS: Final = """
 SELECT (SELECT count(*) FROM transactions),
        (SELECT count(*) FROM usage_events),
        (SELECT coalesce(sum(amount), 0)::bigint FROM entries WHERE account LIKE 'tenant:%'),
-       (SELECT coalesce(sum(cost_of(u)), 0)::bigint FROM usage_events u)
+       (SELECT coalesce(sum(cost_of(u)), 0)::bigint FROM usage_events u
+          LEFT JOIN waste w USING (request_id, attempt_id, run) WHERE w.request_id IS NULL),
+       (SELECT coalesce(sum(cost_of(u)), 0)::bigint FROM usage_events u JOIN waste USING (request_id, attempt_id, run)),
+       (SELECT coalesce(sum(amount), 0)::bigint FROM entries WHERE account = 'platform:waste')
 """
 # Each gives one sentence for each row that does not add up.
 _CHECKS: Final = (
@@ -32,12 +39,22 @@ _CHECKS: Final = (
     # Each event once, each transaction for an event.
     """
     SELECT format('transaction %s (request %s) has no usage event', t.transaction_id, t.request_id)
-      FROM transactions t LEFT JOIN usage_events u USING (transaction_id) WHERE u.transaction_id IS NULL
+      FROM transactions t LEFT JOIN usage_events u USING (request_id, attempt_id, run)
+     WHERE u.request_id IS NULL OR (t.move = 0 AND u.transaction_id <> t.transaction_id)
     """,
     """
     SELECT format('usage event %s has no transaction of its own', u.request_id)
       FROM usage_events u LEFT JOIN transactions t USING (transaction_id)
-     WHERE t.transaction_id IS NULL OR t.request_id <> u.request_id OR t.org <> u.org
+     WHERE t.transaction_id IS NULL OR t.move <> 0 OR t.org <> u.org
+        OR (t.request_id, t.attempt_id, t.run) <> (u.request_id, u.attempt_id, u.run)
+    """,
+    # Moves alternate.
+    """
+    SELECT format('transaction %s moves usage event %s to where it stood', t.transaction_id, t.request_id)
+      FROM transactions t LEFT JOIN transactions before
+        ON before.request_id = t.request_id AND before.attempt_id = t.attempt_id AND before.run = t.run
+       AND before.move = t.move - 1
+     WHERE t.move > 0 AND before.charged IS NOT DISTINCT FROM t.charged
     """,
     # The formula.
     """
@@ -60,29 +77,43 @@ _CHECKS: Final = (
                   later.request_id, later.superseded_request_id)
       FROM usage_events later JOIN transactions t USING (transaction_id)
       LEFT JOIN usage_events u
-        ON u.request_id = later.superseded_request_id AND u.org = later.org
+        ON u.request_id = later.superseded_request_id AND u.attempt_id = later.attempt_id AND u.org = later.org
        AND u.counterfactual_tokens = later.superseded_tokens
      WHERE later.superseded_request_id <> '' AND u.request_id IS NULL
        AND (t.create_time < now() - interval '1 hour'
-            OR EXISTS (SELECT FROM usage_events other WHERE other.request_id = later.superseded_request_id))
+            OR EXISTS (SELECT FROM usage_events other
+                     WHERE other.request_id = later.superseded_request_id AND other.attempt_id = later.attempt_id))
     """,
     """
     SELECT format('%s usage events supersede %s: its counterfactual is taken back more than once',
                   count(*), superseded_request_id)
-      FROM usage_events WHERE superseded_request_id <> ''
+      FROM usage_events LEFT JOIN waste w USING (request_id, attempt_id, run)
+     WHERE superseded_request_id <> '' AND w.run IS NULL
      GROUP BY superseded_request_id HAVING count(*) > 1
     """,
     # The entries are those of the event.
     """
-    SELECT format('the entries of request %s are not: tenant:%s owes %s nano-dollars to whoever did the work',
-                  u.request_id, u.org, u.cost)
-      FROM usage_events u
+    SELECT format('the entries of request %s are not: %s owes %s nano-dollars to whoever did the work',
+                  u.request_id, debtor.account, u.cost)
+      FROM usage_events u JOIN transactions t USING (transaction_id),
+           LATERAL (SELECT CASE WHEN t.charged THEN 'tenant:' || u.org ELSE 'platform:waste' END AS account) AS debtor
      WHERE (SELECT array_agg(e.account || ' ' || e.amount ORDER BY e.line) FROM entries e
              WHERE e.transaction_id = u.transaction_id)
            IS DISTINCT FROM ARRAY[
-             'tenant:' || u.org || ' ' || u.cost,
+             debtor.account || ' ' || u.cost,
              CASE WHEN u.cache_level IN (2, 3, 4) THEN 'cache'
                   ELSE 'pool:' || coalesce(nullif(u.pool, ''), 'unknown') END || ' ' || -u.cost]
+    """,
+    """
+    SELECT format('the entries of transaction %s do not move request %s (%s nano-dollars) between its tenant and waste',
+                  t.transaction_id, u.request_id, u.cost)
+      FROM transactions t JOIN usage_events u USING (request_id, attempt_id, run),
+           LATERAL (SELECT CASE WHEN t.charged THEN ARRAY['tenant:' || u.org, 'platform:waste']
+                                ELSE ARRAY['platform:waste', 'tenant:' || u.org] END AS of) AS accounts
+     WHERE t.move > 0
+       AND (SELECT array_agg(e.account || ' ' || e.amount ORDER BY e.line) FROM entries e
+             WHERE e.transaction_id = t.transaction_id)
+           IS DISTINCT FROM ARRAY[accounts.of[1] || ' ' || u.cost, accounts.of[2] || ' ' || -u.cost]
     """,
     # The prices are those of the version of the list that the event names.
     """
@@ -112,17 +143,63 @@ _CHECKS: Final = (
 )
 
 
+# Requests of callers about which there is a choice, or whose only event is not charged: all but those of one call, and
+# those of two of which the later supersedes the earlier.
+_DEBATABLE: Final = f"""
+WITH debatable AS (
+  SELECT u.org, caller_request_of(u) AS caller
+    FROM usage_events u LEFT JOIN waste w USING (request_id, attempt_id, run)
+   GROUP BY 1, 2
+  HAVING bool_or(w.request_id IS NOT NULL) OR count(*) > 2
+      OR (count(*) = 2
+          AND (count(DISTINCT u.attempt_id) > 1 OR NOT array_agg(u.superseded_request_id) && array_agg(u.request_id))))
+SELECT {posting.BOOKED_COLUMNS}
+  FROM debatable d JOIN usage_events u ON u.org = d.org AND caller_request_of(u) = d.caller, {posting.NEWEST}
+ ORDER BY u.org, d.caller
+""".encode()  # noqa: S608 - all of it is ours
+
+
 async def run(connection: Connection) -> Verification:
     """Totals and sentences; the transaction at hand becomes a snapshot."""
     await connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
     row = await (await connection.execute(_TOTALS)).fetchone()
     assert row is not None
-    transactions, events, ledger_total, usage_total = row
-    found = [] if ledger_total == usage_total else [_totals_differ(ledger_total, usage_total)]
+    transactions, events, ledger_total, usage_total, waste_total, wasted = row
+    found = [] if ledger_total == usage_total else [_totals_differ("tenants' debits sum", ledger_total, usage_total)]
+    found += [] if wasted == waste_total else [_totals_differ("debits of waste sum", wasted, waste_total)]
     for check in _CHECKS:
         if len(found) < MAX_VIOLATIONS:
             found += await _sentences(connection, check, MAX_VIOLATIONS - len(found))
-    return Verification(transactions, events, ledger_total, usage_total, tuple(found))
+    if len(found) < MAX_VIOLATIONS:
+        found += await _misplaced(connection, MAX_VIOLATIONS - len(found))
+    return Verification(transactions, events, ledger_total, usage_total, waste_total, tuple(found))
+
+
+async def _misplaced(connection: Connection, limit: int) -> list[str]:
+    """What is charged although it is waste, or the other way round: the rule is applied again to all events."""
+    found: list[str] = []
+    group: list[Booked] = []
+    async with connection.cursor(name="debatable") as cursor:
+        await cursor.execute(_DEBATABLE)
+        async for row in cursor:
+            one = posting.booked(row)
+            if group and group[0].caller_request != one.caller_request:
+                found += _wrong_of(group)
+                group = []
+            group.append(one)
+            if len(found) >= limit:
+                return found[:limit]
+    return [*found, *_wrong_of(group)][:limit]
+
+
+def _wrong_of(group: Sequence[Booked]) -> list[str]:
+    paid = charged(one.call for one in group)
+    return [
+        f"usage event {one.call.id.request_id} (attempt {one.call.id.attempt_id or 'unnamed'}, run {one.call.id.run})"
+        f" is {'charged' if one.charged else 'waste'}, but must not be"
+        for one in group
+        if one.charged is not (one.call.id in paid)
+    ]
 
 
 async def _sentences(connection: Connection, check: str, limit: int) -> list[str]:
@@ -130,5 +207,5 @@ async def _sentences(connection: Connection, check: str, limit: int) -> list[str
     return [row[0] for row in await cursor.fetchall()]
 
 
-def _totals_differ(ledger_total: int, usage_total: int) -> str:
-    return f"the tenants' debits sum to {ledger_total} nano-dollars, the usage to {usage_total}"
+def _totals_differ(what: str, ledger_total: int, usage_total: int) -> str:
+    return f"the {what} to {ledger_total} nano-dollars, the usage to {usage_total}"

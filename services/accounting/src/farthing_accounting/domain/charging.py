@@ -1,0 +1,78 @@
+"""Which of the events of one caller's request are charged: one attempt's, whatever came how often and in which order.
+
+The rule is the one of the contract, usage_event.proto, message Attempt. It looks at all events at once and at no order,
+so that every replica and `Verify` find the same. What is not charged is waste of the platform.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from farthing_accounting.domain.usage import EventId
+from farthing_kit.money import NanoUsd
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """What the rule looks at of one event. `superseded` is the id of the call whose answer was not good enough; empty
+    for most. Not well ended what was cancelled."""
+
+    id: EventId
+    begin_time: datetime
+    end_time: datetime
+    ended_well: bool
+    cost: NanoUsd
+    superseded: str = ""
+
+
+def charged(calls: Iterable[Call]) -> frozenset[EventId]:
+    """The ids of those that the caller pays for: at least one, where there is any."""
+    attempts: dict[str, list[Call]] = defaultdict(list)
+    for call in calls:
+        attempts[call.id.attempt_id].append(call)
+    chosen = _chosen_attempt(attempts)
+    return frozenset(call.id for call in _paid_of_attempt(attempts[chosen])) if attempts else frozenset()
+
+
+def _chosen_attempt(attempts: Mapping[str, Sequence[Call]]) -> str:
+    """The caller was told of the answer that began last; where none ended well, the dearest attempt counts."""
+    well = [name for name, made in attempts.items() if any(call.ended_well for call in made)]
+    if well:
+        return max(well, key=lambda name: (max(call.begin_time for call in attempts[name]), name))
+    costs = {name: sum(call.cost for call in _paid_of_attempt(made)) for name, made in attempts.items()}
+    return max(costs, key=lambda name: (costs[name], name), default="")
+
+
+def _paid_of_attempt(made: Iterable[Call]) -> list[Call]:
+    """Its last call, and those that this one supersedes. A call that supersedes none replaces what came before."""
+    calls = _one_run_of_each(made)
+    named = {call.superseded for call in calls.values()}
+    last = max(calls.values(), key=lambda call: (call.id.request_id not in named, *_how_late(call)))
+    paid: dict[str, Call] = {}
+    following: Call | None = last
+    while following is not None and following.id.request_id not in paid:
+        paid[following.id.request_id] = following
+        following = calls.get(following.superseded)
+    return list(paid.values())
+
+
+def _how_late(call: Call) -> tuple[bool, datetime, str]:
+    """What was cancelled may be reported after the call that took its place."""
+    return call.ended_well, call.end_time, call.id.request_id
+
+
+def _one_run_of_each(made: Iterable[Call]) -> Mapping[str, Call]:
+    """The run that ended well and was delivered last; where none did, the dearest."""
+    chosen: dict[str, Call] = {}
+    for call in made:
+        other = chosen.get(call.id.request_id)
+        if other is None or _rank_of_run(call) > _rank_of_run(other):
+            chosen[call.id.request_id] = call
+    return chosen
+
+
+def _rank_of_run(call: Call) -> tuple[bool, int, int]:
+    return call.ended_well, call.id.run if call.ended_well else call.cost, call.id.run
