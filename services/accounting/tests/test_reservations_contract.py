@@ -221,11 +221,11 @@ async def test_what_cost_more_than_was_held_is_counted_in_full_and_the_next_is_r
     assert isinstance(await reservations.reserve(hold("r2", 1), DAY, 0), Refused)
 
 
-async def test_two_bookings_of_one_request_both_count(reservations: Reservations) -> None:
+async def test_two_bookings_both_count(reservations: Reservations) -> None:
     await load(reservations, LIMIT)
     await reservations.reserve(hold("r1"), DAY, 0)
     await reservations.reserve(hold("r2"), DAY, 0)
-    await reservations.settle([settlement(1, "r1", request_id="q"), settlement(2, "r2", request_id="q")])
+    await reservations.settle([settlement(1, "r1"), settlement(2, "r2")])
     assert await standing(reservations) == (140, 14, 0, 0, 0)
 
 
