@@ -35,6 +35,14 @@ def test_the_prices_of_the_repository() -> None:
         (f'[[model]]\nname = "a"\ntier = "small"\n{BUCKETS.replace("0.05", "0.0000000001")}', "9 decimals"),
         (f'[[model]]\nname = "a"\ntier = "small"\n{BUCKETS.replace("0.05", "-1")}', "0 to 1000"),
         (f'[[model]]\nname = "a"\ntier = "small"\n{BUCKETS}' * 2, "twice"),
+        ("model = 5", r"must be written \[\[model\]\]"),
+        ("model = [5]", r"must be written \[\[model\]\]"),
+        ("x = " + "[" * 5_000, "not TOML"),
+        ("x = " + "9" * 5_000, "not TOML"),
+        *(
+            (f'[[model]]\nname = "a"\ntier = "small"\n{BUCKETS.replace("0.05", price)}', "0 to 1000")
+            for price in ("nan", "inf", "-inf", "1e999", "1e999999", "1000.000000001", "1e-999999", f"0.05{'0' * 30}1")
+        ),
     ],
 )
 def test_what_is_wrong_is_named(tmp_path: Path, text: str, words: str) -> None:
@@ -42,6 +50,15 @@ def test_what_is_wrong_is_named(tmp_path: Path, text: str, words: str) -> None:
     file.write_text(text)
     with pytest.raises(PriceFileError, match=words):
         read(file)
+
+
+def test_a_file_that_is_not_utf_8_is_named_and_a_byte_order_mark_does_no_harm(tmp_path: Path) -> None:
+    file = tmp_path / "prices.toml"
+    file.write_bytes(b"\xff\xfe")
+    with pytest.raises(PriceFileError, match=r"prices.toml is not TOML"):
+        read(file)
+    file.write_bytes(f'\ufeff[[model]]\nname = "a"\ntier = "small"\n{BUCKETS}'.encode())
+    assert [price.model for price in read(file)] == ["a"]
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:

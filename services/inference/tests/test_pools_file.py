@@ -110,6 +110,9 @@ WRONG_POOLS = [
     ({"price_per_hour": "-1"}, "price_per_hour: is '-1', must be 0 to"),
     ({"price_per_hour": "NaN"}, "price_per_hour: is 'NaN', must be 0 to"),
     ({"price_per_hour": "1e-12"}, "price_per_hour: is '1e-12', must have at most 9 decimal places"),
+    ({"price_per_hour": "1e999999"}, "price_per_hour: is '1e999999', must be 0 to"),
+    ({"price_per_hour": "1e-999999"}, "price_per_hour: is '1e-999999', must have at most 9 decimal places"),
+    ({"price_per_hour": f"0.08{'0' * 30}1"}, "must have at most 9 decimal places"),
     ({"triton": []}, "triton: is empty, must have at least one entry"),
     ({"triton": "127.0.0.1:8001"}, "triton: must be a list of strings"),
     ({"triton": ["127.0.0.1"]}, "triton: has '127.0.0.1', must be host:port"),
@@ -198,6 +201,8 @@ def test_pools_may_not_contradict_each_other(tmp_path: Path) -> None:
         ("pools = 3", "pools: must be at least one table"),
         ("chat_templates = 1", "chat_templates: must be a table of strings"),
         ("[[pools]", "is not TOML"),
+        ("x = " + "[" * 5_000, "is not TOML"),
+        ("x = " + "9" * 5_000, "is not TOML"),
         ("[[pools]]\nname = 'x'", 'pool "x": models: is missing'),
     ],
 )
@@ -208,6 +213,12 @@ def test_a_file_that_is_no_pools_file_says_so(tmp_path: Path, text: str, expecte
 def test_a_file_that_cannot_be_read_says_so(tmp_path: Path) -> None:
     with pytest.raises(PoolsFileError, match=r"nowhere.toml: cannot be read: No such file"):
         pools_file.load(tmp_path / "nowhere.toml", {}, {"vllm"})
+
+
+def test_a_byte_order_mark_does_no_harm(tmp_path: Path) -> None:
+    path = tmp_path / "pools.toml"
+    path.write_bytes(b"\xef\xbb\xbf" + (DEPLOYED / "pools.toml").read_bytes())
+    assert pools_file.load(path, {}, DIALECTS)
 
 
 def test_a_file_that_is_not_utf_8_says_so(tmp_path: Path) -> None:

@@ -26,14 +26,15 @@ class PriceFileError(Exception):
 def read(path: Path) -> list[ModelPrice]:
     """Every [[model]] of the file, in its order."""
     try:
-        with path.open("rb") as file:
-            # Decimal, so that 0.1 is a tenth.
-            document = tomllib.load(file, parse_float=Decimal)
+        # Decimal, so that 0.1 is a tenth.
+        document = tomllib.loads(path.read_bytes().decode("utf-8-sig"), parse_float=Decimal)
     except OSError as error:
         raise PriceFileError(f"the price file {path} cannot be read ({error.strerror})") from None
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise PriceFileError(f"the price file {path} is not TOML: {error}") from None
     models = document.get("model", [])
+    if not isinstance(models, list) or not all(isinstance(model, dict) for model in models):
+        raise PriceFileError(f"the price file {path}: models must be written [[model]]")
     prices = [_price(model) for model in models]
     if len({price.model for price in prices}) != len(prices):
         raise PriceFileError(f"the price file {path} names a model twice")
@@ -56,7 +57,9 @@ def _nano(name: str, model: dict[str, Any], bucket: str) -> int:
     value = model.get(bucket)
     if isinstance(value, bool) or not isinstance(value, int | Decimal):
         raise PriceFileError(f"model {name}: {bucket} must be a number of US dollars for a million tokens")
-    nano = Decimal(value) * NANOS_PER_USD
-    if nano != nano.to_integral_value() or not 0 <= nano <= MAX_PRICE:
+    price = Decimal(value)
+    inside = price.is_finite() and 0 <= price <= MAX_PRICE // NANOS_PER_USD
+    nano = int(price * NANOS_PER_USD) if inside else 0
+    if not inside or Decimal(nano) / NANOS_PER_USD != price:
         raise PriceFileError(f"model {name}: {bucket} must be 0 to 1000 dollars, with at most 9 decimals")
-    return int(nano)
+    return nano

@@ -61,6 +61,6 @@ def _read(path: Path, limit: int) -> str:
     if len(raw) > limit:
         raise ValueError(f"has {len(raw)} bytes, at most {limit} are read")
     try:
-        return raw.decode()
+        return raw.decode("utf-8-sig")  # some editors write a byte order mark
     except UnicodeDecodeError:
         raise ValueError("is not UTF-8") from None

@@ -60,7 +60,7 @@ def parse(text: str, source: str, around: Surroundings) -> tuple[PoolSpec, ...]:
     """The pools of a file's text, in its order. Raises PoolsFileError naming `source` and every problem."""
     try:
         raw = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise PoolsFileError(source, [f"is not TOML: {error}"]) from None
     problems: list[str] = []
     top = Table("", raw, problems)

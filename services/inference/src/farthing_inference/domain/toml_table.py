@@ -83,14 +83,15 @@ class Table:
         if not isinstance(value, str):
             return self._wrong(key, f'is {_kind(value)}, must be dollars in quotes, such as "0.35"', 0)
         try:
-            scaled = Decimal(value).scaleb(_NANO_DIGITS)
+            amount = Decimal(value)
         except InvalidOperation:
             return self._wrong(key, f'is {value!r}, must be dollars such as "0.35"', 0)
-        if not scaled.is_finite() or not 0 <= scaled <= Decimal(highest_usd).scaleb(_NANO_DIGITS):
+        if not amount.is_finite() or not 0 <= amount <= highest_usd:
             return self._wrong(key, f"is {value!r}, must be 0 to {highest_usd} dollars", 0)
-        if scaled != scaled.to_integral_value():
+        nanos = int(amount.scaleb(_NANO_DIGITS))
+        if Decimal(nanos).scaleb(-_NANO_DIGITS) != amount:
             return self._wrong(key, f"is {value!r}, must have at most {_NANO_DIGITS} decimal places", 0)
-        return int(scaled)
+        return nanos
 
     def tables(self, key: str, limit: int) -> list[Mapping[str, Any]]:
         """An array of tables: at least one."""
