@@ -27,9 +27,9 @@ def cache() -> None:
 
 @cache.command("analyze")
 @click.argument("org", type=Label(least=1))
-@click.option("--hours", type=Number(0, MAX_HOURS, inside=True), help="Only the last hours; else all of them.")
+@click.option("--hours", type=Number(0.001, MAX_HOURS), help="Only the last hours; else all of them.")
 @click.option("--threshold", "thresholds", type=Number(0, 1), multiple=True, help="To simulate; 1: exact.")
-@click.option("--life-hours", "lives", type=Number(0, MAX_HOURS, inside=True), multiple=True, help="To simulate.")
+@click.option("--life-hours", "lives", type=Number(0.001, MAX_HOURS), multiple=True, help="To simulate.")
 @click.option("--size", "sizes", type=Whole(0, MAX_INT64), multiple=True, help="Entries, to simulate; 0: unbounded.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object instead of tables.")
 @click.pass_obj

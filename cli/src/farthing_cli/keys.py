@@ -98,7 +98,7 @@ async def of_org(mesh: Mesh, org: str) -> Sequence[pb.Key]:
 
 
 async def revoke(mesh: Mesh, key_id: str) -> pb.Key:
-    """End a key at once, in every gateway."""
+    """End a key; gateways that hear of it refuse it from then on."""
     async with mesh.as_operator() as opened:
         return (await KeyServiceStub(opened).RevokeKey(pb.RevokeKeyRequest(key_id=key_id), timeout=TIMEOUT_S)).key
 

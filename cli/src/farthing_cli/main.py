@@ -313,7 +313,7 @@ def keys_list(state: Path, org: str) -> None:
 @click.argument("key_id", type=Label(least=1))
 @click.pass_obj
 def keys_revoke(state: Path, key_id: str) -> None:
-    """End the key with this id, as farthing keys list shows it, at once."""
+    """End the key with this id, as farthing keys list shows it. Ending it twice is the same as once."""
     owner = complete(api_keys.revoke(find(state), key_id)).principal
     say(f"the key {owner.key_id} of {api_keys.whose(owner.org, owner.team, owner.user)} is revoked")
 

@@ -37,12 +37,12 @@ def spans_of(file: Path, request_id: str) -> list[Span]:
     """The spans of the trace that a request belongs to, by start; empty when the file has none (yet)."""
     marker = f'"{request_id}"'
     trace_ids = {
-        span["traceId"] for _, span in _raw_spans(file, lambda line: marker in line) if _is_of(span, request_id)
+        span.get("traceId", "") for _, span in _raw_spans(file, lambda line: marker in line) if _is_of(span, request_id)
     }
     if not trace_ids:
         return []
     belongs = _raw_spans(file, lambda line: any(trace_id in line for trace_id in trace_ids))
-    found = [_span(service, span) for service, span in belongs if span["traceId"] in trace_ids]
+    found = [_span(service, span) for service, span in belongs if span.get("traceId") in trace_ids]
     return sorted(found, key=lambda span: span.start_ns)
 
 
@@ -65,7 +65,7 @@ def _raw_spans(file: Path, wanted: Callable[[str], bool]) -> Iterator[tuple[str,
 def _attribute(holder: dict[str, Any], key: str) -> str | None:
     """The text of an attribute of an OTLP object."""
     attributes = holder.get("attributes", [])
-    return next((each["value"].get("stringValue") for each in attributes if each["key"] == key), None)
+    return next((each.get("value", {}).get("stringValue") for each in attributes if each.get("key") == key), None)
 
 
 def _is_of(span: dict[str, Any], request_id: str) -> bool:
@@ -76,12 +76,12 @@ def _span(service: str, raw: dict[str, Any]) -> Span:
     status = raw.get("status") or {}
     return Span(
         trace_id=raw["traceId"],
-        span_id=raw["spanId"],
+        span_id=raw.get("spanId", ""),
         parent_id=raw.get("parentSpanId", ""),
-        name=raw["name"],
+        name=raw.get("name", ""),  # what is empty or 0 is left out
         service=service,
-        start_ns=int(raw["startTimeUnixNano"]),
-        end_ns=int(raw["endTimeUnixNano"]),
+        start_ns=int(raw.get("startTimeUnixNano", 0)),
+        end_ns=int(raw.get("endTimeUnixNano", 0)),
         failed=status.get("code") in (2, "STATUS_CODE_ERROR"),
     )
 
