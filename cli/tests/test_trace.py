@@ -50,7 +50,7 @@ def test_all_spans_of_the_request_are_found_and_no_other(file: Path) -> None:
 
 
 def test_a_line_that_is_damaged_or_leaves_fields_out_hides_no_other(file: Path) -> None:
-    bare = {"traceId": "t1", "attributes": [{"key": "x"}, {}]}
+    bare: dict[str, object] = {"traceId": "t1", "attributes": [{"key": "x"}, {}]}
     file.write_bytes(b"\xff\n" + file.read_bytes() + b"\n" + batch("x", bare).encode())
     assert {each.span_id for each in trace.spans_of(file, "q_1")} == {"", "a", "b", "c"}
 
