@@ -16,7 +16,7 @@ from grpc_reflection.v1alpha import reflection_pb2
 
 from farthing.gateway.v1 import gateway_service_pb2 as gateway_pb
 from farthing_kit import status
-from farthing_kit.errors import FarthingError, InvalidArgument, MalformedMessage, MessageTooLarge, Unauthenticated
+from farthing_kit.errors import FarthingError, MalformedMessage, MessageTooLarge, Unauthenticated
 from farthing_kit.interceptors import incoming
 from farthing_kit.interceptors.incoming import Incoming
 from farthing_kit.interceptors.standard import MAX_OF_PEER, Places
@@ -109,7 +109,7 @@ class TestMessages:
 
         # As generated code has it: a method of the message's class.
         reader = Incoming(max_bytes=4 * 1024 * 1024, max_fields=2048)
-        with pytest.raises(InvalidArgument, match="more than 2048 fields"):
+        with pytest.raises(MessageTooLarge, match="more than 2048 fields"):
             reader.message(MANY_PARTS, gateway_pb.GenerateRequest.FromString, "/x/Y")
         assert reader.message(b"\x0a\x00", parse, "/x/Y") is None
         assert parsed == [b"\x0a\x00"]
@@ -222,7 +222,7 @@ class TestStandardServices:
         async with serving(echo_service()) as server, plain(server) as channel:
             check_raw: Any = channel.unary_unary("/grpc.health.v1.Health/Check")
             assert isinstance(await refusal(check_raw(b"\x0a\x88\x27" + b"x" * 5000, timeout=5)), MessageTooLarge)
-            assert isinstance(await refusal(check_raw(b"\x78\x01" * 500, timeout=5)), InvalidArgument)
+            assert isinstance(await refusal(check_raw(b"\x78\x01" * 500, timeout=5)), MessageTooLarge)
             assert isinstance(await refusal(check_raw(b"\xff", timeout=5)), MalformedMessage)
             stub: Any = health_pb2_grpc.HealthStub(channel)
             with pytest.raises(grpc.aio.AioRpcError) as caught:

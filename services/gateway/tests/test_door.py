@@ -84,7 +84,7 @@ async def test_an_outcome_too_is_read_only_of_who_shows_a_key(mesh: World) -> No
 @pytest.mark.parametrize("method", METHODS)
 async def test_a_message_of_millions_of_parts_is_refused_and_holds_nothing(mesh: World, method: str) -> None:
     error = await refusal(mesh, method, MANY_PARTS, KEY)
-    assert (error.reason, error.metadata) == (R.ERROR_REASON_INVALID_FIELD, {"limit": "2048"})
+    assert (error.reason, error.metadata) == (R.ERROR_REASON_MESSAGE_TOO_LARGE, {"limit_fields": "2048"})
     assert STARTED.isdisjoint(mesh.script.calls)
 
 

@@ -10,7 +10,7 @@ import grpc.aio
 from google.protobuf.descriptor import Descriptor
 from google.protobuf.message import DecodeError, Message
 
-from farthing_kit.errors import FarthingError, InvalidArgument, MalformedMessage, MessageTooLarge
+from farthing_kit.errors import FarthingError, MalformedMessage, MessageTooLarge
 from farthing_kit.wire_fields import NotAMessage, has_more_than
 
 # A call whose message does not come keeps its place no longer than this.
@@ -26,7 +26,7 @@ class Incoming:
         self._max_fields = max_fields
 
     async def read(self, context: Any, deserialize: Deserialize | None, path: str) -> Any:
-        """The message; MessageTooLarge, InvalidArgument for one of too many parts, or MalformedMessage."""
+        """The message; MessageTooLarge, or MalformedMessage."""
         raw = await context.read()
         if raw is grpc.aio.EOF:
             raise _malformed(path, "the call ended without a message; send one")
@@ -61,9 +61,9 @@ class Incoming:
 
     def _require_few_fields(self, raw: bytes, kind: type[Message]) -> None:
         if has_more_than(self._max_fields, raw, cast("Descriptor", kind.DESCRIPTOR)):
-            raise InvalidArgument(
-                f"the message has more than {self._max_fields} fields and parts together; send fewer",
-                metadata={"limit": str(self._max_fields)},
+            raise MessageTooLarge(
+                f"the message has more than {self._max_fields} fields, those of its parts included; send fewer",
+                metadata={"limit_fields": str(self._max_fields)},
             )
 
 
