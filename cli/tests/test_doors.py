@@ -171,6 +171,14 @@ def test_variables_that_cannot_be_used_are_named(tmp_path: Path, variable: str, 
     assert variable != "FARTHING_API_KEY" or "fk_" not in done.output  # not even most of a key
 
 
+def test_a_part_that_cannot_be_reached_is_named_with_its_address(tmp_path: Path) -> None:
+    environment = {"FARTHING_GATEWAY": "127.0.0.1:1", "FARTHING_API_KEY": "fk_1"}
+    done = CliRunner(env=environment).invoke(main, ["--state", str(tmp_path / "none"), "ask", "Hello"])
+    assert done.exit_code == 1
+    assert "cannot be reached" in done.output
+    assert done.output.endswith("FARTHING_GATEWAY is 127.0.0.1:1\n")
+
+
 def test_a_secret_that_is_too_short_is_refused_in_one_line(tmp_path: Path) -> None:
     secret = tmp_path / "secret"
     secret.write_text("short")

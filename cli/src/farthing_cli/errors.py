@@ -15,9 +15,13 @@ from typing import Any, NoReturn, TypeVar
 
 import click
 
+from farthing.type.v1.error_reason_pb2 import ErrorReason
 from farthing_cli.__main__ import STOPPED
 from farthing_cli.console import complain
 from farthing_kit.errors import FarthingError
+
+# Where parts of a mesh are that does not run here.
+ADDRESSES = ("FARTHING_GATEWAY", "FARTHING_ACCOUNTING", "FARTHING_CLASSIFIER", "FARTHING_CACHE")
 
 T = TypeVar("T")
 
@@ -37,8 +41,11 @@ class InputError(CliError):
 
 
 def refused(error: FarthingError) -> str:
-    """What the mesh said, with its reason."""
-    return f"{error.message} ({error.reason_name.removeprefix('ERROR_REASON_')})"
+    """What the mesh said, with its reason; of a part that cannot be reached also which variable says where it is."""
+    text = f"{error.message} ({error.reason_name.removeprefix('ERROR_REASON_')})"
+    away = error.reason == ErrorReason.ERROR_REASON_SERVICE_UNAVAILABLE
+    named = [f"{name} is {os.environ[name]}" for name in ADDRESSES if away and os.environ.get(name)]
+    return "; ".join([text, *named])
 
 
 def complete(work: Coroutine[object, object, T]) -> T:

@@ -85,6 +85,23 @@ async def test_a_child_that_exits_is_reported_with_the_end_of_its_log(tmp_path: 
         await child.start(tcp_open(free_port()))
 
 
+async def test_only_what_a_child_said_since_its_start_is_reported_and_of_json_only_errors(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    log.write_text("earlier: there is no such model\n")
+    lines = [
+        "x" * 10_000,
+        json.dumps({"level": "info", "event": "starting"}),
+        json.dumps(
+            {"level": "error", "event": "cannot start", "error": "pools.toml: is not UTF-8", "stack": ["a", "b"]}
+        ),
+        json.dumps({"level": "info", "event": "stopped"}),
+    ]
+    child = python("moody", f"print({chr(10).join(lines)!r}); raise SystemExit(2)", log)
+    with pytest.raises(LocalError) as reported:
+        await child.start(tcp_open(free_port()))
+    assert str(reported.value) == "moody exited with code 2: cannot start: pools.toml: is not UTF-8"
+
+
 async def test_a_child_that_is_never_ready_is_killed(tmp_path: Path) -> None:
     child = python("idle", "import time; time.sleep(60)", tmp_path / "log")
     with pytest.raises(LocalError, match="was not ready within"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import json
 import os
 import secrets
 import signal
@@ -20,7 +21,8 @@ from typing import Final, Self
 START_TIMEOUT_S: Final = 30.0
 STOP_TIMEOUT_S: Final = 10.0
 _POLL_S: Final = 0.02
-_LOG_TAIL_BYTES: Final = 2_000
+_LOG_TAIL_BYTES: Final = 4_000
+_LOG_TAIL_LINES: Final = 5
 _FIRST_PORT: Final = 10_000
 _OUTGOING: Final = Path("/proc/sys/net/ipv4/ip_local_port_range")
 _OUTGOING_DEFAULT: Final = (32_768, 60_999)
@@ -57,6 +59,7 @@ class ChildProcess:
     def __init__(self, spec: Spec) -> None:
         self.spec = spec
         self._popen: subprocess.Popen[bytes] | None = None
+        self._log_begin = 0
 
     @property
     def pid(self) -> int:
@@ -77,6 +80,7 @@ class ChildProcess:
         """Start it without waiting for it to be ready."""
         self.spec.log.parent.mkdir(parents=True, exist_ok=True)
         with self.spec.log.open("ab") as log:
+            self._log_begin = log.tell()
             self._popen = subprocess.Popen(
                 launched(self.spec.argv, self.spec.as_user),
                 stdin=subprocess.DEVNULL,
@@ -140,12 +144,26 @@ class ChildProcess:
             self._popen.send_signal(number)
 
     def log_tail(self) -> str:
-        """The last lines of its log, as one line."""
+        """The last lines that it wrote since it was started, as one line; of a service's JSON only the errors."""
         try:
-            text = self.spec.log.read_bytes()[-_LOG_TAIL_BYTES:].decode(errors="replace")
+            written = self.spec.log.read_bytes()[self._log_begin :]
         except OSError:
             return "(no log)"
-        return " | ".join(text.strip().splitlines()[-5:]) or "(empty log)"
+        if len(written) > _LOG_TAIL_BYTES:
+            written = written[-_LOG_TAIL_BYTES:].partition(b"\n")[2]
+        lines = map(_said, written.decode(errors="replace").split("\n"))
+        return " | ".join([line for line in lines if line][-_LOG_TAIL_LINES:]) or "its log tells of no error"
+
+
+def _said(line: str) -> str:
+    """A line of a log for people; nothing where it is JSON and tells of no error."""
+    try:
+        entry = json.loads(line)
+    except (ValueError, RecursionError):
+        return line.strip()
+    if not isinstance(entry, dict) or entry.get("level") != "error":
+        return ""
+    return ": ".join(str(entry[key]) for key in ("event", "error") if key in entry)
 
 
 def launched(argv: Sequence[str], as_user: Sequence[str] = ()) -> list[str]:
