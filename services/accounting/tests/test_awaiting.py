@@ -10,6 +10,7 @@ import pytest
 
 from farthing_accounting.adapters.nats.progress import JetStreamProgress
 from farthing_accounting.adapters.nats.usage import JetStreamUsage, StreamLimits
+from farthing_accounting.adapters.postgres.database import Database
 from farthing_accounting.app.awaiting import LAG, Awaiting
 from farthing_accounting.config import AccountingSettings
 from farthing_accounting.domain.reservations import NEVER
@@ -140,6 +141,55 @@ async def test_the_money_of_a_gateway_that_died_comes_back(accounting_settings: 
             return True
 
         await eventually(reserved)
+
+
+async def test_a_database_that_takes_no_writes_fills_up_no_budget(
+    accounting_settings: AccountingSettings, database: Database
+) -> None:
+    """The usage waits in the stream. Every hold that expires meanwhile goes on counting, and is booked in the end."""
+    settings = replace(accounting_settings, awaiting_ms=1_000, watch_interval_ms=100)
+    async with running("accounting", settings, build) as process, Accounting(process) as accounting:
+        await accounting.set_budget(money=3 * HELD)
+        await takes_writes(database, False)
+        for number in range(3):
+            quote = (await accounting.reserve(f"r{number}", time_to_live=seconds(1))).quote
+            await accounting.publish(usage_event(f"q{number}", quote, reservation_id=f"r{number}"))
+            await eventually(lambda: in_flight(accounting, 0))
+            (state,) = await accounting.state()
+            assert (state.spent.nano_units, state.reserved.nano_units) == (0, (number + 1) * HELD)
+        with pytest.raises(FarthingError, match="too small for this request"):
+            await accounting.reserve("more")
+        await eventually(lambda: says(accounting, "postgresql", 0.0))
+        await takes_writes(database, True)
+        await accounting.until_booked(3)
+        await accounting.until_settled()
+        (state,) = await accounting.state()
+        assert (state.spent.nano_units, state.reserved.nano_units) == (3 * 70_000, 0)
+
+
+async def takes_writes(database: Database, yes: bool) -> None:
+    async with database.transaction() as connection:
+        await connection.execute("SET TRANSACTION READ WRITE")
+        row = await (await connection.execute("SELECT current_database()")).fetchone()
+        assert row is not None
+        await connection.execute(
+            f'ALTER DATABASE "{row[0]}" SET default_transaction_read_only = {"off" if yes else "on"}'.encode()
+        )
+        await connection.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s AND pid <> pg_backend_pid()", row
+        )
+
+
+async def in_flight(accounting: Accounting, count: int) -> bool:
+    try:
+        (state,) = await accounting.state()
+    except FarthingError:
+        return False
+    return state.in_flight == count
+
+
+async def says(accounting: Accounting, dependency: str, value: float) -> bool:
+    return accounting.metric("farthing_dependency_up", dependency=dependency) == value
 
 
 async def test_what_expired_before_it_is_booked_counts_once(accounting: Accounting) -> None:
