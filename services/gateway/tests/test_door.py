@@ -97,19 +97,23 @@ async def test_an_age_that_is_no_age_is_refused_and_holds_nothing(mesh: World, s
     assert (await refusal(mesh, METHODS[0], raw, ())).reason == R.ERROR_REASON_KEY_INVALID
 
 
-async def test_accounting_is_asked_once_about_a_call_also_when_it_is_away() -> None:
+async def test_a_call_waits_once_for_accounting_and_a_key_revoked_meanwhile_is_revoked() -> None:
     keys, clock = FakeKeys(), VirtualClock()
     grants = Grants(limit=10, stale_s=600.0, refusal_s=1.0)
     authentication = Authentication(keys, grants, FakeLine(), clock, salt=b"salt")
 
     async def call(api_key: str) -> Caller:
         await authentication.admit(api_key)
+        if revoking:
+            grants.forget_key("k_acme")
         return await authentication.caller(api_key)
 
     async def in_a_task_of_its_own(api_key: str) -> Caller:  # as gRPC runs calls
         return await asyncio.create_task(call(api_key))
 
+    revoking = False
     assert not (await in_a_task_of_its_own("fk_acme")).from_memory
+    assert keys.calls == 1
     await clock.advance(300)
     keys.error = Unavailable("away")
     asked = keys.calls
@@ -117,6 +121,13 @@ async def test_accounting_is_asked_once_about_a_call_also_when_it_is_away() -> N
     assert keys.calls == asked + 1
     assert (await in_a_task_of_its_own("fk_acme")).from_memory
     assert keys.calls == asked + 2  # another call is another question
+    revoking = True  # while the message comes
+    with pytest.raises(FarthingError) as caught:
+        await in_a_task_of_its_own("fk_acme")
+    assert caught.value.reason == R.ERROR_REASON_ACCOUNTING_UNAVAILABLE
+    keys.error = None
+    assert not (await in_a_task_of_its_own("fk_acme")).from_memory
+    assert keys.calls == asked + 5  # once before it was revoked, and once after
 
 
 def message(**changes: Any) -> pb.Prompt:

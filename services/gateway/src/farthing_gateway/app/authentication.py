@@ -25,7 +25,8 @@ class Caller:
     from_memory: bool = False
 
 
-_admitted: ContextVar[tuple[str, Caller] | None] = ContextVar("farthing_admitted", default=None)
+# The key of the call at hand, about which accounting could not be asked when the call came.
+_not_asked: ContextVar[str | None] = ContextVar("farthing_key_not_asked", default=None)
 
 
 @dataclass(frozen=True)
@@ -42,21 +43,21 @@ class Authentication:
     salt: bytes
 
     async def admit(self, api_key: str | None) -> None:
-        """Refuse a call whose key is not known, as `caller` does, and remember for the rest of the call's task whose it
-        is: the door asks before it reads the message, the way of the request asks again."""
-        caller = await self.caller(api_key)
-        _admitted.set((api_key or "", caller))
+        """Refuse a call whose key is not known, as `caller` does, before its message is read. The way of the request
+        asks again, since the key may have been revoked while the message came; it does not wait again for accounting
+        that is away."""
+        if (await self.caller(api_key)).from_memory:
+            _not_asked.set(api_key)
 
     async def caller(self, api_key: str | None) -> Caller:
         """The caller behind a key. Unauthenticated, or AccountingUnavailable when nobody can say."""
         if api_key is None or not _plausible(api_key):
             raise key_invalid()
-        admitted = _admitted.get()
-        if admitted is not None and admitted[0] == api_key:
-            return admitted[1]
         key = fingerprint(api_key, self.salt)
         grant = self.grants.fresh(key, self.clock.monotonic(), self.line.unbroken())
-        return Caller(grant) if grant is not None else await self._ask(api_key, key)
+        if grant is not None:
+            return Caller(grant)
+        return self._from_memory(key) if _not_asked.get() == api_key else await self._ask(api_key, key)
 
     async def _ask(self, api_key: str, key: Fingerprint) -> Caller:
         asked = self.grants.asking(self.clock.monotonic(), self.line.unbroken())
