@@ -1,5 +1,6 @@
 """The pure rules of the cache: admission, refresh, flights, partitions, worth, receipts, shared evidence, analysis."""
 
+from dataclasses import fields, replace
 from datetime import timedelta
 
 import numpy as np
@@ -258,6 +259,14 @@ def test_a_record_survives_packing() -> None:
     place = b"q" * 8
     record = Record(Event.SEMANTIC, 123, b"p" * 8, place, Outcome.VETO, VETOES["numbers"], near=b"n" * 8, score=0.5)
     assert list(unpack(pack(record) * 3 + b"rest")) == [record] * 3
+
+
+def test_every_field_of_a_record_is_packed() -> None:
+    plain = Record(Event.SEMANTIC, 123, b"p" * 8, b"q" * 8)
+    other = {Event: Event.STORE, Outcome: Outcome.VETO, int: 7, bytes: b"x" * 8, float: 0.5}
+    for each in fields(Record):
+        changed = replace(plain, **{each.name: other[type(getattr(plain, each.name))]})  # type: ignore[arg-type]
+        assert list(unpack(pack(changed))) == [changed] != [plain]
 
 
 def look(prompt: bytes, at_s: float, event: Event = Event.MISS, **more: object) -> Record:

@@ -235,6 +235,26 @@ async def test_an_answer_that_ends_soon_is_made_anew_behind_a_hit(mesh: Mesh) ->
     assert mesh.cache.kept[-1].answer.text == "Still Paris."
 
 
+async def test_what_is_made_anew_while_it_is_invalidated_is_kept_nowhere(mesh: Mesh) -> None:
+    mesh.line.now = 1
+    old = await mesh.ask(ask())
+    mesh.forget_near()
+    mesh.cache.refresh_lease = True
+    mesh.scheduler.pause_after = 2
+    hit = await collected(mesh)  # the refresh has begun behind it
+    assert hit.text == old.text
+    await mesh.scheduler.paused.wait()
+    mesh.near.forget("acme")
+    mesh.cache.epochs["acme"] += 1
+    mesh.cache.refresh_lease, mesh.scheduler.pause_after = False, None
+    mesh.scheduler.steps[1] = Chunk("After the invalidation: Par")
+    mesh.scheduler.go_on.set()
+    await mesh.refreshing.drain()
+    await mesh.background.drain()
+    assert len(mesh.near) == 0
+    assert (await mesh.ask(ask())).text == "After the invalidation: Paris."
+
+
 async def test_a_stream_that_pauses_is_published_as_far_as_it_got(mesh: Mesh) -> None:
     mesh.scheduler.steps = [Started("p", "INT4"), Chunk("é"), Chunk("ü"), Finished(FinishReason.STOP, USAGE)]
     leader = await leading(mesh, after=3)
