@@ -21,8 +21,10 @@ from farthing_kit.interceptors import failures
 from farthing_kit.interceptors.incoming import Deserialize, Incoming
 from farthing_kit.interceptors.method import Method
 
-MAX_OF_PEER: Final = 16
-MAX_STREAMS: Final = 128
+# Many clients may come from one host, behind a proxy, and gRPC's client-side health check opens a watch for each
+# connection: a refused one would be a server that is down.
+MAX_OF_PEER: Final = 64
+MAX_STREAMS: Final = 512
 # Names of services and symbols are short.
 _MAX_BYTES: Final = 4 * 1024
 _MAX_FIELDS: Final = 64
