@@ -138,15 +138,27 @@ class Mesh:
         return {queue.model: queue for queue in response.queues}
 
     async def usage(self, count: int) -> list[UsageEvent]:
-        """All usage events, once there are `count`."""
-        await until(lambda: self._published(count))
-        info = await self.js.stream_info("USAGE")
-        numbers = range(1, info.state.last_seq + 1)
-        return [UsageEvent.FromString((await self.js.get_msg("USAGE", number)).data) for number in numbers]
+        """All events that charge something, once there are `count`."""
+        return await self._events(count, voided=False)
 
-    async def _published(self, count: int) -> bool:
-        info = await self.js.stream_info("USAGE")
-        return bool(info.state.messages >= count)
+    async def voids(self, count: int) -> list[UsageEvent]:
+        """All events that only give a reservation back, once there are `count`."""
+        return await self._events(count, voided=True)
+
+    async def _events(self, count: int, *, voided: bool) -> list[UsageEvent]:
+        found: list[UsageEvent] = []
+
+        async def are_enough() -> bool:
+            found[:] = [event for event in await self.published() if event.voided is voided]
+            return len(found) >= count
+
+        await until(are_enough)
+        return found
+
+    async def published(self) -> list[UsageEvent]:
+        """All events so far."""
+        numbers = range(1, (await self.js.stream_info("USAGE")).state.last_seq + 1)
+        return [UsageEvent.FromString((await self.js.get_msg("USAGE", number)).data) for number in numbers]
 
     def child(self, role: Role, name: str, **changes: Any) -> ChildProcess:
         """A scheduler as a process of its own, not yet started."""

@@ -60,7 +60,7 @@ async def is_empty(made: Mesh) -> bool:
     return await made.queues() == {}
 
 
-async def test_a_worker_that_dies_after_text_is_an_error_and_costs_nothing(made: Mesh) -> None:
+async def test_a_worker_that_dies_after_text_is_an_error_and_its_reservation_is_voided(made: Mesh) -> None:
     answer, context = Answer(), tenant_context()
     async with child(made, "first") as (first, _):
         call = asyncio.ensure_future(made.collect(answer, "one |gate two", context=context))
@@ -71,10 +71,12 @@ async def test_a_worker_that_dies_after_text_is_an_error_and_costs_nothing(made:
             after = await made.ask("hello")
 
             assert error.reason == R.ERROR_REASON_WORKER_LOST
-            assert error.metadata == {"request_id": context.request_id}
+            assert error.metadata == {"request_id": context.request_id, "charged": "unknown"}
             assert after.text == "hello "
             await until(lambda: is_empty(made))
             assert len(await made.usage(1)) == 1
+            [void] = await made.voids(1)
+            assert (void.request_id, void.attempt.run, void.reservation_id) == (context.request_id, 2, "r_1")
             assert made.inference.calls == 2
 
 
@@ -202,8 +204,10 @@ async def test_a_stopping_worker_says_what_it_cannot_finish(made: Mesh) -> None:
         await until(lambda: answer.text == "one ")
         await worker.process.close()
 
-        assert (await error_of(call)).reason == R.ERROR_REASON_WORKER_LOST
+        error = await error_of(call)
+        assert (error.reason, error.metadata["charged"]) == (R.ERROR_REASON_WORKER_LOST, "no")
         await until(lambda: is_empty(made))
+        assert len(await made.voids(1)) == 1
 
 
 @pytest.mark.parametrize("payload", [b"\xff\xff garbage", b""])
@@ -223,7 +227,7 @@ async def test_an_inference_that_is_gone_is_said_so(made: Mesh) -> None:
         error = await error_of(asyncio.ensure_future(made.ask("hello")))
 
         assert error.reason == R.ERROR_REASON_MODEL_UNAVAILABLE
-        assert error.metadata == {"model": "small"}
+        assert error.metadata == {"model": "small", "charged": "no"}
         await until(lambda: is_empty(made))
 
 

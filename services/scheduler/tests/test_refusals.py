@@ -104,13 +104,25 @@ async def test_a_request_id_that_is_no_word_is_refused(made: Mesh) -> None:
     assert isinstance(error, ContextInvalid)
 
 
-async def test_a_request_id_runs_once(made: Mesh) -> None:
-    first = await made.ask("hello", context=tenant_context(request_id="q_1"))
-    error = await refusal(made, request("hello"), request_id="q_1")
+async def test_a_request_that_has_ended_may_run_again_and_again(made: Mesh) -> None:
+    answers = [await made.ask(f"hello {number}", context=tenant_context(request_id="q_1")) for number in range(3)]
 
-    assert first.text == "hello "
-    assert error.reason == R.ERROR_REASON_IN_PROGRESS
-    assert made.inference.calls == 1
+    assert [answer.text for answer in answers] == ["hello 0 ", "hello 1 ", "hello 2 "]
+    events = await made.usage(3)
+    assert {event.request_id for event in events} == {"q_1"}
+    assert len({event.attempt.attempt_id for event in events}) == 3
+
+
+async def test_of_many_calls_of_a_request_that_has_ended_one_runs(made: Mesh) -> None:
+    await made.ask("hello", context=tenant_context(request_id="q_1"))
+    calls = [asyncio.ensure_future(made.ask("|gate again", context=tenant_context(request_id="q_1"))) for _ in range(8)]
+    await until(lambda: sum(call.done() for call in calls) == len(calls) - 1)
+    made.inference.open("gate")
+    ended = await asyncio.gather(*calls, return_exceptions=True)
+
+    refused = [error.reason for error in ended if isinstance(error, FarthingError)]
+    assert refused == [R.ERROR_REASON_IN_PROGRESS] * (len(calls) - 1)
+    assert made.inference.calls == 2
 
 
 async def test_a_second_call_does_not_disturb_the_first_of_the_same_request_id(made: Mesh) -> None:
@@ -136,6 +148,7 @@ async def test_an_error_of_the_model_reaches_the_caller_and_costs_nothing(made: 
     await made.ask("hello")
 
     assert error.reason == R.ERROR_REASON_MODEL_UNAVAILABLE
+    assert error.metadata["charged"] == "no"
     assert len(await made.usage(1)) == 1
     await until(lambda: _is_empty(made))
 

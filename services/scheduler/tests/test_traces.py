@@ -30,7 +30,7 @@ async def test_a_request_is_one_trace(nats_url: str, nats_server: Nats, tmp_path
     run = next(span for span in spans if span.name == "job.run")
     assert run.attributes is not None
     assert run.attributes["messaging.destination.name"] == "jobs.interactive.small"
-    assert run.attributes["messaging.message.id"] == context.request_id
+    assert run.attributes["farthing.request.id"] == context.request_id
     assert run.attributes["farthing.attempt"] == 1
     assert run.attributes["farthing.finish_reason"] == "stop"
     assert not any(CANARY in span.to_json() for span in spans)

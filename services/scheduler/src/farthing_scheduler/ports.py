@@ -34,7 +34,7 @@ class JobQueue(Protocol):
 class Cancels(Protocol):
     """The word to all workers that a job shall end."""
 
-    async def cancel(self, request_id: str, *, below_attempt: int = 0, discard_usage: bool = False) -> None:
+    async def cancel(self, job_id: str, *, below_attempt: int = 0, discard_usage: bool = False) -> None:
         """End a job; with `below_attempt` only earlier attempts, because that one takes over; with `discard_usage`
         without a charge, because its caller was told that it failed. Never raises."""
         ...
@@ -121,8 +121,13 @@ class ModelCatalog(Protocol):
 
 
 class UsageLog(Protocol):
-    """Where usage is written down, once per request, to be booked."""
+    """Where each job's end is written down: what was used, to be booked, or that nothing is charged. `run` is the
+    delivery that ended."""
 
-    async def record(self, job: Job, started: Started, finished: Finished, ended: datetime) -> None:
-        """Returns once it cannot be lost. A second record of a request changes nothing. Raises QueueUnavailable."""
+    async def record(self, job: Job, run: int, started: Started, finished: Finished, ended: datetime) -> None:
+        """Returns once it cannot be lost. A second record of a run changes nothing. Raises QueueUnavailable."""
+        ...
+
+    async def void(self, job: Job, run: int, ended: datetime) -> None:
+        """Have the job's reservation given back. Returns once that cannot be lost. Raises QueueUnavailable."""
         ...

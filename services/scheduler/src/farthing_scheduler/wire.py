@@ -35,6 +35,7 @@ def job_to_bytes(job: Job, signer: ContextSigner) -> bytes:
         deadline_time=timestamp(job.deadline),
         enqueue_time=timestamp(job.enqueued),
         reply_subject=job.reply_subject,
+        job_id=job.id,
     )
     return message.SerializeToString()
 
@@ -42,8 +43,10 @@ def job_to_bytes(job: Job, signer: ContextSigner) -> bytes:
 def job_from_bytes(data: bytes, signer: ContextSigner) -> Job:
     """A job from the queue. Raises DecodeError for other bytes, and ContextInvalid if the mesh did not make it."""
     message = JobMessage.FromString(data)
+    context = signer.verify(message.signed_context, _JOB)
     return Job(
-        context=signer.verify(message.signed_context, _JOB),
+        id=message.job_id or context.request_id,
+        context=context,
         request=message.request,
         deadline=_moment(message.deadline_time),
         enqueued=_moment(message.enqueue_time),

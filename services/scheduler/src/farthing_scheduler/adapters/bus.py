@@ -23,17 +23,17 @@ _log = logs.get("scheduler.bus")
 class Streams(Protocol):
     """Who hears replies: the streams that a replica holds."""
 
-    def put(self, request_id: str, reply: Reply) -> None: ...
+    def put(self, job_id: str, reply: Reply) -> None: ...
 
-    def permit(self, request_id: str, attempt: int) -> bool: ...
+    def permit(self, job_id: str, attempt: int) -> bool: ...
 
 
 class Jobs(Protocol):
     """Who hears cancellations: a worker."""
 
-    def cancel(self, request_id: str, below_attempt: int, discard_usage: bool) -> None: ...
+    def cancel(self, job_id: str, below_attempt: int, discard_usage: bool) -> None: ...
 
-    def unheard(self, request_id: str) -> None: ...
+    def unheard(self, job_id: str) -> None: ...
 
 
 class Bus:
@@ -54,12 +54,12 @@ class Bus:
         self._own, self._own_prefix = streams, f"{REPLIES}.{instance}."
 
         async def handle(message: Msg) -> None:
-            request_id, reply = last_token(message.subject), reply_from_bytes(message.data)
+            job_id, reply = last_token(message.subject), reply_from_bytes(message.data)
             if message.reply and reply.sequence == 0:
-                permit = JobPermit(granted=streams.permit(request_id, reply.attempt))
+                permit = JobPermit(granted=streams.permit(job_id, reply.attempt))
                 await message.respond(permit.SerializeToString())
             else:
-                streams.put(request_id, reply)
+                streams.put(job_id, reply)
 
         await kit_nats.subscribe(self._client, self._telemetry, f"{REPLIES}.{instance}.*", handle)
 
@@ -95,9 +95,9 @@ class Bus:
             return None
         return JobPermit.FromString(answer.data).granted
 
-    async def cancel(self, request_id: str, *, below_attempt: int = 0, discard_usage: bool = False) -> None:
+    async def cancel(self, job_id: str, *, below_attempt: int = 0, discard_usage: bool = False) -> None:
         word = JobCancel(below_attempt=below_attempt, discard_usage=discard_usage)
-        await self._publish(cancel_subject(request_id), word.SerializeToString())
+        await self._publish(cancel_subject(job_id), word.SerializeToString())
 
     async def _publish(self, subject: str, payload: bytes, answer_to: str = "") -> None:
         try:

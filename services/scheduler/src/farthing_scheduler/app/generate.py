@@ -10,7 +10,7 @@ from farthing_kit.clock import Clock
 from farthing_kit.context import RequestContext
 from farthing_scheduler.app.relays import Relays
 from farthing_scheduler.domain.job import Event, Job, Reply
-from farthing_scheduler.domain.subjects import reply_subject
+from farthing_scheduler.domain.subjects import new_job_id, reply_subject
 from farthing_scheduler.ports import Cancels, JobQueue, ModelCatalog
 
 
@@ -39,7 +39,7 @@ class Generate:
         by itself is cancelled."""
         await self._models.require(request.model)
         job = self._job(context, request, within_s)
-        with self._relays.open(job.id) as relay:
+        with self._relays.open(job) as relay:
             try:
                 relay.life = await self._queue.submit(job, relay.refuse)
                 is_last = False
@@ -50,23 +50,24 @@ class Generate:
                         yield event
             finally:
                 if relay.claim_cancel():
-                    await self._cancels.cancel(job.id, discard_usage=relay.is_free)
+                    await self._cancels.cancel(job.id, discard_usage=relay.was_told_failure)
 
     async def watch(self, interval_s: float) -> None:
         """End streams that wait in vain, again and again."""
         while True:
             await self._clock.sleep(interval_s)
             for relay in self._relays.check():
-                await self._cancels.cancel(relay.request_id, discard_usage=relay.is_free)
+                await self._cancels.cancel(relay.job_id, discard_usage=relay.was_told_failure)
 
     def _job(self, context: RequestContext, request: GenerateRequest, within_s: float) -> Job:
-        now = self._clock.now()
+        now, job_id = self._clock.now(), new_job_id()
         return Job(
+            id=job_id,
             context=context,
             request=request,
             deadline=now + timedelta(seconds=within_s),
             enqueued=now,
-            reply_subject=reply_subject(self._instance, context.request_id),
+            reply_subject=reply_subject(self._instance, job_id),
         )
 
 

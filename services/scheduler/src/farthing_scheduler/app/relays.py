@@ -11,15 +11,16 @@ from dataclasses import replace
 from farthing_kit.clock import Clock
 from farthing_kit.errors import FarthingError
 from farthing_scheduler.domain import errors
-from farthing_scheduler.domain.job import Reply
+from farthing_scheduler.domain.job import Job, Reply
 from farthing_scheduler.domain.order import ReplyOrder, Verdict
 
 
 class Relay:
     """The replies of one job: bounded, in order, ended once. One reader awaits `next` until the last or an error."""
 
-    def __init__(self, request_id: str, limit: int, now_s: float) -> None:
-        self.request_id = request_id
+    def __init__(self, job: Job, limit: int, now_s: float) -> None:
+        self.job_id = job.id
+        self.request_id = job.request_id
         self.heard_s = now_s
         self.life = 0
         self._limit = limit
@@ -87,9 +88,9 @@ class Relay:
         return is_due
 
     @property
-    def is_free(self) -> bool:
-        """Whether the caller was told that the answer failed, which costs nothing."""
-        return self._error is not None and self._error.reason in errors.FREE
+    def was_told_failure(self) -> bool:
+        """Whether the caller was told that the answer failed: a worker that still has the job charges nothing."""
+        return self._error is not None and self._error.reason in errors.FAILED
 
     async def next(self) -> Reply:
         """The next reply; raises the error that ended the stream."""
@@ -121,7 +122,7 @@ class Relay:
 
 
 class Relays:
-    """All open streams of this replica, by request id."""
+    """All open streams of this replica, by job id."""
 
     def __init__(self, clock: Clock, *, reply_limit: int, silence_s: float, outage_s: float) -> None:
         self._clock = clock
@@ -135,26 +136,24 @@ class Relays:
         return len(self._open)
 
     @contextmanager
-    def open(self, request_id: str) -> Iterator[Relay]:
-        """A relay that hears replies inside the block. Refuses a request id that is open already."""
-        if request_id in self._open:
-            raise errors.in_progress(request_id)
-        relay = Relay(request_id, self._reply_limit, self._clock.monotonic())
-        self._open[request_id] = relay
+    def open(self, job: Job) -> Iterator[Relay]:
+        """A relay that hears replies inside the block."""
+        relay = Relay(job, self._reply_limit, self._clock.monotonic())
+        self._open[job.id] = relay
         try:
             yield relay
         finally:
-            del self._open[request_id]
+            del self._open[job.id]
 
-    def put(self, request_id: str, reply: Reply) -> None:
+    def put(self, job_id: str, reply: Reply) -> None:
         """Take in what a worker said; of a stream that is gone, nothing is."""
-        relay = self._open.get(request_id)
+        relay = self._open.get(job_id)
         if relay is not None:
             relay.put(reply, self._clock.monotonic())
 
-    def permit(self, request_id: str, attempt: int) -> bool:
+    def permit(self, job_id: str, attempt: int) -> bool:
         """Whether a later attempt of a job may run: somebody waits for it, and has no text yet."""
-        relay = self._open.get(request_id)
+        relay = self._open.get(job_id)
         return relay is not None and relay.permit(attempt, self._clock.monotonic())
 
     def connection_lost(self) -> None:
@@ -170,7 +169,7 @@ class Relays:
         for relay in self._open.values():
             relay.heard_s = now_s
             if queue_is_empty and relay.life < life and not relay.was_taken:
-                relay.fail(errors.queue_unavailable("was lost when its server restarted"))
+                relay.fail(errors.queue_silent("was lost when its server restarted"))
 
     def check(self) -> list[Relay]:
         """End the streams whose worker fell silent, sooner when NATS stays away, and then also those that no worker has
@@ -183,7 +182,7 @@ class Relays:
             ):
                 relay.fail(errors.worker_lost(relay.request_id))
             elif not relay.was_taken and self._is_down(now_s):
-                relay.fail(errors.queue_unavailable("cannot be reached"))
+                relay.fail(errors.queue_silent("cannot be reached"))
         return [relay for relay in self._open.values() if relay.has_failed and relay.claim_cancel()]
 
     def _is_down(self, now_s: float) -> bool:

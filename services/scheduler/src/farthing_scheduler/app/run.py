@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Final
 
-from farthing_kit.errors import DeadlineExceeded, FarthingError, InternalError
+from farthing_kit.errors import DeadlineExceeded, DeadlineTooShort, FarthingError, InternalError
 from farthing_scheduler.app.outgoing import Outgoing
 from farthing_scheduler.domain.job import Chunk, Finished, Started
 from farthing_scheduler.domain.tally import Tally
@@ -96,7 +96,7 @@ class Run:
                 raise
             return Ended(stop=self._stop or Stop.DEADLINE)
         except FarthingError as error:
-            if isinstance(error, DeadlineExceeded) and self.started is not None:
+            if self.started is not None and isinstance(error, (DeadlineExceeded, DeadlineTooShort)):
                 return Ended(stop=Stop.DEADLINE)
             return Ended(error=error)
 

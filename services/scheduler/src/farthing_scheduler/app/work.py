@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Final, Protocol
@@ -13,9 +13,10 @@ from opentelemetry.trace import SpanKind
 
 from farthing.type.v1.model_pb2 import FinishReason
 from farthing_kit import deadline, tasks
+from farthing_kit.charging import Charged, saying
 from farthing_kit.clock import Clock
 from farthing_kit.context import use_context
-from farthing_kit.errors import Cancelled, DeadlineExceeded, DeadlineTooShort, FarthingError, InternalError
+from farthing_kit.errors import FarthingError, InternalError
 from farthing_kit.telemetry import Attr, SpanName, Telemetry, tracing
 from farthing_scheduler.app.outgoing import Outgoing
 from farthing_scheduler.app.run import Ended, Run, Stop
@@ -110,20 +111,20 @@ class Worker:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    def cancel(self, request_id: str, below_attempt: int, discard_usage: bool) -> None:
+    def cancel(self, job_id: str, below_attempt: int, discard_usage: bool) -> None:
         """End a job: now if it runs here, else when it is delivered here."""
-        run = self._runs.get(request_id)
+        run = self._runs.get(job_id)
         if below_attempt == 0:
             if run is None:
-                self._tombstones.add(request_id, self._clock.monotonic())
+                self._tombstones.add(job_id, self._clock.monotonic())
             else:
                 run.stop(Stop.FAILED if discard_usage else Stop.CANCELLED)
         elif run is not None and run.delivery.attempt < below_attempt:
             run.stop(Stop.OVERTAKEN)
 
-    def unheard(self, request_id: str) -> None:
+    def unheard(self, job_id: str) -> None:
         """Nobody listened to a reply of this job."""
-        run = self._runs.get(request_id)
+        run = self._runs.get(job_id)
         if run is not None:
             run.unheard()
 
@@ -153,6 +154,7 @@ class Worker:
         else:
             if verdict is Verdict.EXHAUSTED:  # an earlier worker may only have slept
                 await self._cancels.cancel(job.id, below_attempt=delivery.attempt)
+            await self._void(delivery)
             await outgoing.end(error=_refusal(verdict, job))
             await delivery.done()
             self._observer.refused(job, verdict.value)
@@ -192,44 +194,73 @@ class Worker:
         elif permitted is None:
             await run.delivery.hand_over()
         else:
+            await self._void(run.delivery)
             await run.delivery.done()
         return bool(permitted)
 
     async def _settle(self, run: Run, ended: Ended) -> None:
+        """Write down how the job ended, charged or not, and only then say so: who hears it may rely on the books."""
         match ended:
             case Ended(finished=Finished() as finished):
-                await self._complete(run, finished, None)
+                await self._complete(run, finished)
             case Ended(stop=Stop.CANCELLED):
-                await self._complete(run, _so_far(run), Cancelled("the call was cancelled"))
+                await self._break_off(run, errors.cancelled)
             case Ended(stop=Stop.DEADLINE):
-                await self._complete(run, _so_far(run), DeadlineExceeded("the deadline passed; allow more time"))
+                await self._break_off(run, errors.deadline_passed)
             case Ended(stop=Stop.DRAIN):
                 await self._hand_over(run)
             case Ended(stop=Stop.FAILED):
-                run.outgoing.drop()
-                await run.delivery.done()
+                await self._fail(run, None)
             case Ended(error=FarthingError() as error):
-                await run.outgoing.end(error=error)
-                await run.delivery.done()
+                await self._fail(run, saying(error, Charged.NO))
             case _:
                 run.outgoing.drop()  # overtaken: the later attempt settles the job
 
-    async def _complete(self, run: Run, finished: Finished, error: FarthingError | None) -> None:
-        """Book what was used, and only then say the end: who hears it may rely on the books."""
-        if run.started is not None:
-            try:
-                await self._usage.record(run.job, run.started, finished, self._clock.now())
-            except FarthingError as refusal:
-                self._telemetry.log.error("usage cannot be written down", exception=refusal)
-                error = refusal
-        await run.outgoing.end(finished=finished if error is None else None, error=error)
+    async def _complete(self, run: Run, finished: Finished) -> None:
+        refusal = await self._recorded(run, finished)
+        await run.outgoing.end(finished=finished if refusal is None else None, error=refusal)
         await run.delivery.done()
+
+    async def _break_off(self, run: Run, error: Callable[[Charged], FarthingError]) -> None:
+        """What was used until now is booked, if anything was."""
+        so_far = Finished(FinishReason.FINISH_REASON_CANCELLED, run.tally.usage)
+        if run.started is None or so_far.usage.total == 0:
+            await self._fail(run, error(Charged.NO))
+            return
+        refusal = await self._recorded(run, so_far)
+        await run.outgoing.end(error=refusal or error(Charged.YES))
+        await run.delivery.done()
+
+    async def _fail(self, run: Run, error: FarthingError | None) -> None:
+        """Nothing is charged. Without an error, the caller was told before."""
+        await self._void(run.delivery)
+        if error is None:
+            run.outgoing.drop()
+        else:
+            await run.outgoing.end(error=error)
+        await run.delivery.done()
+
+    async def _recorded(self, run: Run, finished: Finished) -> FarthingError | None:
+        """Book it; returns why that could not be done: then nothing is charged."""
+        assert run.started is not None, "an engine answered without having started"
+        try:
+            await self._usage.record(run.job, run.delivery.attempt, run.started, finished, self._clock.now())
+        except FarthingError as refusal:
+            self._telemetry.log.error("usage cannot be written down", exception=refusal)
+            return saying(refusal, Charged.NO)
+        return None
+
+    async def _void(self, delivery: Delivery) -> None:
+        """Have the reservation given back. Where that cannot be written down, it expires."""
+        try:
+            await self._usage.void(delivery.job, delivery.attempt, self._clock.now())
+        except FarthingError as refusal:
+            self._telemetry.log.error("a reservation could not be voided", exception=refusal)
 
     async def _hand_over(self, run: Run) -> None:
         """An answer that was begun cannot go on elsewhere; one that was not can."""
         if run.outgoing.has_text:
-            await run.outgoing.end(error=errors.worker_lost(run.job.id))
-            await run.delivery.done()
+            await self._fail(run, errors.worker_stopped(run.job.request_id))
         else:
             run.outgoing.drop()
             await run.delivery.hand_over()
@@ -276,17 +307,13 @@ class Worker:
                 Attr.MESSAGING_OPERATION: "process",
                 Attr.MESSAGING_DESTINATION: job_subject(job.model),
                 Attr.MESSAGING_MESSAGE_ID: job.id,
-                Attr.REQUEST_ID: job.id,
+                Attr.REQUEST_ID: job.request_id,
                 Attr.ORG: job.context.principal.org,
                 Attr.GENAI_REQUEST_MODEL: job.model,
                 Attr.QUEUE_WAIT_MS: round(waited_s * 1000, 3),
                 Attr.ATTEMPT: delivery.attempt,
             },
         )
-
-
-def _so_far(run: Run) -> Finished:
-    return Finished(FinishReason.FINISH_REASON_CANCELLED, run.tally.usage)
 
 
 def _outcome(ended: Ended) -> str:
@@ -298,10 +325,8 @@ def _outcome(ended: Ended) -> str:
 def _refusal(verdict: Verdict, job: Job) -> FarthingError:
     match verdict:
         case Verdict.CANCELLED:
-            return Cancelled("the call was cancelled")
+            return errors.cancelled(Charged.NO)
         case Verdict.EXPIRED:
-            return DeadlineTooShort(
-                "the deadline passed while the request waited; allow more time", metadata={"remaining_ms": "0"}
-            )
+            return errors.waited_too_long()
         case _:
-            return errors.worker_lost(job.id)
+            return errors.worker_lost(job.request_id)

@@ -14,8 +14,10 @@ from farthing_kit.usage import TokenUsage
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A generation that waits or runs. `request` is passed on as it came: only its model and charge are read here."""
+    """A generation that waits or runs. `request` is passed on as it came: only its model and charge are read here. `id`
+    is the job's own, made anew each time that its request is queued: replies and cancellations go by it."""
 
+    id: str
     context: RequestContext
     request: GenerateRequest
     deadline: datetime
@@ -23,8 +25,8 @@ class Job:
     reply_subject: str
 
     @property
-    def id(self) -> str:
-        """The request id."""
+    def request_id(self) -> str:
+        """What may be queued or run only once at a time."""
         return self.context.request_id
 
     @property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import secrets
 from typing import Final
 
 from farthing_kit import labels
@@ -45,16 +46,21 @@ def job_subject(model: str) -> str:
     return f"{JOBS}.{model_token(model)}"
 
 
-def reply_subject(instance: str, request_id: str) -> str:
+def new_job_id() -> str:
+    """The id of a job: random, and one token of a subject."""
+    return f"j_{secrets.token_hex(16)}"
+
+
+def reply_subject(instance: str, job_id: str) -> str:
     """Where the replica that holds the caller's stream listens."""
-    return f"{REPLIES}.{instance}.{request_id}"
+    return f"{REPLIES}.{instance}.{job_id}"
 
 
-def cancel_subject(request_id: str) -> str:
+def cancel_subject(job_id: str) -> str:
     """Where workers hear that a job shall end."""
-    return f"{CANCELS}.{request_id}"
+    return f"{CANCELS}.{job_id}"
 
 
 def last_token(subject: str) -> str:
-    """What stands behind the last dot: the request id of a reply or a cancellation."""
+    """What stands behind the last dot: the job id of a reply or a cancellation."""
     return subject.rpartition(".")[2]
