@@ -7,7 +7,6 @@ from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
 from datetime import timedelta
 
-from farthing.type.v1.error_reason_pb2 import ErrorReason
 from farthing_gateway.app.admissions import Admissions, Need
 from farthing_gateway.app.authentication import Authentication
 from farthing_gateway.app.background import Background
@@ -276,7 +275,6 @@ class FakeAdmission(Switch):
         self.held: dict[str, tuple[str, TokenUsage]] = {}
         self.hit_prices: dict[str, HitPrice | None] = {}
         self.released: list[str] = []
-        self.closed: set[str] = set()
         self.refusals: dict[str, FarthingError] = {}
         self.lives_s: list[float] = []
         self.budget_pace = 0.0
@@ -289,8 +287,6 @@ class FakeAdmission(Switch):
         self.passed()
         if model in self.refusals:
             raise self.refusals[model]
-        if reservation_id in self.closed:
-            raise FarthingError("settled", reason=ErrorReason.ERROR_REASON_RESERVATION_CLOSED)
         quote = quote_of(model)
         self.held[reservation_id] = (model, estimate)
         self.hit_prices[reservation_id] = hit_price

@@ -26,6 +26,7 @@ from farthing_gateway.domain.prompt import Question
 from farthing_gateway.domain.routing import ON_EVIDENCE, Choice, Routing
 from farthing_gateway.ports import Chunk, Finished, Progress, Started
 from farthing_kit import deadline
+from farthing_kit.charging import Charged, saying
 from farthing_kit.context import RequestContext, current_context
 from farthing_kit.errors import FarthingError
 from farthing_kit.money import NanoUsd, UnitPrices, cost
@@ -279,8 +280,10 @@ class TestEscalated:
         told = await mesh.ask(ask())
         request_id = told.decision.request_id
         assert ids(mesh) == [(request_id, "small"), (f"{request_id}-2", "medium")]
-        assert list(mesh.admission.held) == [request_id, f"{request_id}-2"]
-        assert told.decision.reservation_id == f"{request_id}-2"
+        held = [job.reservation_id for _, job in mesh.scheduler.jobs]
+        assert held == list(mesh.admission.held) == [held[0], f"{held[0]}-2"]
+        assert told.decision.reservation_id == held[1]
+        assert len({job.attempt for _, job in mesh.scheduler.jobs}) == 1
         first, second = told.final.calls
         assert (first.request_id, second.request_id) == (request_id, f"{request_id}-2")
         assert (first.cost, second.cost) == (SMALL_COST, MEDIUM_COST)
@@ -316,7 +319,7 @@ class TestEscalated:
             await mesh.ask(ask())
         await mesh.background.drain()
         assert caught.value.reason == _R.ERROR_REASON_WORKER_LOST
-        assert len(mesh.admission.released) == 1
+        assert mesh.admission.released == []
 
     async def test_a_repetition_under_the_same_key_is_one_request(self, mesh: Mesh) -> None:
         first = await mesh.ask(ask(idempotency_key="k1"))
@@ -337,11 +340,11 @@ class TestWhatIsMissing:
 
     @pytest.mark.parametrize("name", ["MODEL_UNAVAILABLE", "PROMPT_TOO_LARGE", "WORKER_LOST", "OVERLOADED"])
     async def test_where_the_first_model_makes_no_answer_the_second_does(self, mesh: Mesh, name: str) -> None:
-        mesh.scheduler.others["small"] = [Started("cpu-local", "INT4"), failing(name)]
+        mesh.scheduler.others["small"] = [Started("cpu-local", "INT4"), saying(failing(name), Charged.NO)]
         told = await mesh.ask(ask())
         request_id = told.decision.request_id
         assert told.text == "Paris, France."
-        assert mesh.admission.released == [request_id]
+        assert mesh.admission.released == [mesh.scheduler.jobs[0][1].reservation_id]
         assert [call.request_id for call in told.final.calls] == [f"{request_id}-2"]
         assert told.final.costs.cost == MEDIUM_COST
         assert told.final.costs.counterfactual == MEDIUM_LARGE
@@ -356,11 +359,14 @@ class TestWhatIsMissing:
         assert caught.value.reason_name == f"ERROR_REASON_{name}"
         assert len(mesh.scheduler.jobs) == 1
 
-    async def test_what_may_have_been_charged_is_not_charged_twice(self, mesh: Mesh) -> None:
+    async def test_where_the_first_call_may_yet_be_booked_the_second_takes_its_place(self, mesh: Mesh) -> None:
         mesh.scheduler.others["small"] = [Started("cpu-local", "INT4"), Chunk("Par"), failing("SERVICE_UNAVAILABLE")]
-        with pytest.raises(FarthingError):
-            await mesh.ask(ask())
-        assert len(mesh.scheduler.jobs) == 1
+        told = await mesh.ask(ask())
+        await mesh.background.drain()
+        [_, (second_id, second)] = mesh.scheduler.jobs
+        assert [call.request_id for call in told.final.calls] == [second_id]
+        assert second.superseded is None
+        assert mesh.admission.released == []
 
     @pytest.mark.parametrize("name", ["BUDGET_EXCEEDED", "QUOTA_EXCEEDED"])
     async def test_a_second_call_that_cannot_be_paid_for_leaves_the_first_answer(self, mesh: Mesh, name: str) -> None:
@@ -374,10 +380,11 @@ class TestWhatIsMissing:
 
     async def test_a_larger_model_that_cannot_be_reached_leaves_the_first_answer(self, mesh: Mesh) -> None:
         mesh.judge.opinion = BAD
-        mesh.scheduler.others["medium"] = [Started("cpu-local", "FP16"), failing("MODEL_UNAVAILABLE")]
+        unavailable = saying(failing("MODEL_UNAVAILABLE"), Charged.NO)
+        mesh.scheduler.others["medium"] = [Started("cpu-local", "FP16"), unavailable]
         told = await mesh.ask(ask())
         _first_after_all(told)
-        assert mesh.admission.released == [f"{told.decision.request_id}-2"]
+        assert mesh.admission.released == [f"{told.decision.reservation_id}-2"]
 
     async def test_with_neither_judge_nor_larger_model_the_first_answer_is_told(self, mesh: Mesh) -> None:
         mesh.judge.error = AWAY

@@ -102,7 +102,16 @@ class TestAccountingAway:
         await anext(first)
         with pytest.raises(AccountingUnavailable):
             await mesh.ask(ask("Two?", sampling=TINY))
+        lent = mesh.grace.spent("acme")
         await first.aclose()
+        assert mesh.grace.spent("acme") == lent > 0  # the worker that had begun may have written something
+
+    async def test_what_was_lent_comes_back_where_no_worker_began(self, mesh: Mesh) -> None:
+        mesh.set_policy(outage_mode=OutageMode.GRACE, outage_grace=NanoUsd(2_500))
+        mesh.admission.error = AWAY
+        mesh.scheduler.error = AWAY
+        with pytest.raises(FarthingError):
+            await mesh.ask(ask("One?", sampling=TINY))
         assert mesh.grace.spent("acme") == 0
 
     async def test_a_generation_that_costs_more_than_its_bound_still_counts(self, mesh: Mesh) -> None:

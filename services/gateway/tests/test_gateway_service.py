@@ -17,6 +17,7 @@ from farthing.gateway.v1 import gateway_service_pb2 as pb
 from farthing.gateway.v1.gateway_service_pb2_grpc import GatewayServiceStub
 from farthing.type.v1.error_reason_pb2 import ErrorReason
 from farthing.type.v1.model_pb2 import CacheLevel, ChatMessage, ChatRole, FinishReason, Sampling, Tier
+from farthing_kit.charging import Charged, saying
 from farthing_kit.context import Priority, Role
 from farthing_kit.errors import FarthingError, Overloaded, QueueUnavailable, StoreUnavailable, Unavailable
 from farthing_kit.telemetry import Attr, MetricName
@@ -174,7 +175,8 @@ class TestTheWay:
         event = UsageEvent.FromString(message.data)
         assert event.request_id == hit.decision.request_id
         assert message.headers is not None
-        assert message.headers["Nats-Msg-Id"] == event.request_id
+        assert message.headers["Nats-Msg-Id"] == f"{event.attempt.attempt_id}/hit"
+        assert event.attempt.request_id == event.request_id
         assert event.principal.org == "acme"
         assert event.cache_level == CacheLevel.CACHE_LEVEL_NEAR
         assert (event.usage.output_tokens, event.counterfactual_usage) == (0, USAGE)
@@ -394,8 +396,10 @@ class TestWrongInputs:
 
 
 class TestCancelling:
-    @pytest.mark.parametrize(("after", "released"), [(1, True), (3, False)])
-    async def test_a_caller_who_leaves_stops_the_scheduler(self, mesh: World, after: int, released: bool) -> None:
+    @pytest.mark.parametrize("after", [1, 3])
+    async def test_a_caller_who_leaves_stops_the_scheduler_whose_worker_settles_or_voids(
+        self, mesh: World, after: int
+    ) -> None:
         mesh.script.hold_after = after
         call = GatewayServiceStub(mesh.channel).Generate(pb.GenerateRequest(prompt=prompt()), metadata=KEY)
         async with asyncio.timeout(10):
@@ -404,9 +408,8 @@ class TestCancelling:
             await mesh.script.holding.wait()
             call.cancel()
             await mesh.script.cancelled.wait()
-        if released:
-            await until(lambda: bool(mesh.script.released))
-        assert bool(mesh.script.released) is released
+        await mesh.gateway.process.close()
+        assert mesh.script.released == []
 
     async def test_a_deadline_in_the_middle_stops_the_scheduler(self, mesh: World) -> None:
         await complete(mesh, prompt("warm up"))
@@ -432,9 +435,13 @@ class TestPeersAway:
         await until(lambda: bool(mesh.script.released))
 
     async def test_a_lost_worker(self, mesh: World) -> None:
-        mesh.script.errors["Finished"] = FarthingError("gone", reason=R.ERROR_REASON_WORKER_LOST)
+        lost = FarthingError("gone", reason=R.ERROR_REASON_WORKER_LOST)
+        mesh.script.errors["Finished"] = saying(lost, Charged.UNKNOWN)
         await refused(mesh, R.ERROR_REASON_WORKER_LOST)
-        await until(lambda: bool(mesh.script.released))
+        assert mesh.script.released == []
+        mesh.script.errors["Finished"] = saying(lost, Charged.NO)
+        await refused(mesh, R.ERROR_REASON_WORKER_LOST)
+        await until(lambda: len(mesh.script.released) == 1)
 
     @pytest.mark.parametrize("error", [StoreUnavailable("redis", retry_after_s=1.0), Overloaded("busy")])
     async def test_redis_away_is_a_declared_miss(self, mesh: World, error: FarthingError) -> None:
@@ -531,11 +538,15 @@ class TestCascades:
         assert (decision.tier, decision.buffered) == (Tier.TIER_MEDIUM, False)
         first, second = final.calls
         assert (first.request_id, second.request_id) == (decision.request_id, f"{decision.request_id}-2")
-        assert set(mesh.script.jobs) == set(mesh.script.reservations) == {first.request_id, second.request_id}
+        assert set(mesh.script.jobs) == {first.request_id, second.request_id}
+        charges = [job.charge for job in mesh.script.jobs.values()]
+        assert {charge.reservation_id for charge in charges} == set(mesh.script.reservations)
+        assert len({charge.attempt.attempt_id for charge in charges}) == 1
+        assert {charge.attempt.request_id for charge in charges} == {first.request_id}
         charge = mesh.script.jobs[second.request_id].charge
         assert charge.superseded.request_id == decision.request_id
         assert charge.superseded.counterfactual_usage == USAGE
-        assert charge.reservation_id == second.request_id
+        assert charge.reservation_id == f"{charge.attempt.attempt_id}-2"
         assert not mesh.script.jobs[first.request_id].charge.HasField("superseded")
         assert final.usage.output_tokens == 2 * USAGE.output_tokens
         assert mesh.script.contexts["Generate"].principal.org == "acme"

@@ -13,6 +13,7 @@ from farthing_gateway.adapters.cache import GrpcCache, Timeouts
 from farthing_gateway.adapters.classifier import GrpcClassifier
 from farthing_gateway.adapters.inference import GrpcPools
 from farthing_gateway.adapters.scheduler import GrpcScheduler
+from farthing_gateway.domain.attempt import Attempt
 from farthing_gateway.domain.cachekey import CacheKey
 from farthing_gateway.domain.catalogue import catalogue
 from farthing_gateway.domain.judge import Judged, Opinion
@@ -65,7 +66,10 @@ from services.gateway.tests.values import MODELS, PRICES, USAGE, answer
 KEY = CacheKey(b"c" * 32, b"p" * 32)
 HOUR = timedelta(hours=1)
 QUESTION = (Message(Role.USER, "What is the capital of France?"),)
-JOB = Job("small", QUESTION, Sampling(64, 0.0, 1.0, 0, ()), "r_1", quote_of("small"), Tier.SMALL, Task.CHAT, {})
+ATTEMPT = Attempt("q_1", "a_1", datetime(2026, 11, 28, tzinfo=UTC))
+JOB = Job(
+    "small", QUESTION, Sampling(64, 0.0, 1.0, 0, ()), "r_1", quote_of("small"), Tier.SMALL, Task.CHAT, {}, ATTEMPT
+)
 
 
 @dataclass

@@ -167,15 +167,19 @@ async def test_more_shadows_than_may_are_left_out_and_counted(mesh: Mesh) -> Non
     assert mesh.shadowed == ["busy", "busy", "acceptable", "acceptable"]
 
 
-async def test_what_a_stopped_shadow_had_reserved_is_given_back(mesh: Mesh, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_what_a_stopped_shadow_had_reserved_is_left_to_the_worker_that_had_begun(
+    mesh: Mesh, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("farthing_gateway.app.shadow.DRAIN_S", 0.0)
     mesh.scheduler.pausing, mesh.scheduler.pause_after = {"large"}, 1
     events = [event async for event in mesh.gateway.answer("fk_acme", ask())]
     await mesh.scheduler.paused.wait()
-    shadow = f"{mesh.scheduler.jobs[0][0]}-shadow"
-    assert shadow in mesh.admission.held
+    [(request_id, _), (shadow_id, job)] = mesh.scheduler.jobs
+    assert shadow_id == job.attempt.request_id == f"{request_id}-shadow"
+    shadow = job.reservation_id
     await mesh.shading.drain()
     await mesh.background.drain()
     assert events
-    assert shadow not in mesh.admission.held
+    assert mesh.scheduler.stopped == 1
+    assert shadow in mesh.admission.held
     assert mesh.shadowed == []

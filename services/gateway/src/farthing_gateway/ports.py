@@ -10,6 +10,7 @@ from typing import Protocol
 
 from farthing_gateway.domain.analysis import Analysis
 from farthing_gateway.domain.answer import Answer
+from farthing_gateway.domain.attempt import Attempt
 from farthing_gateway.domain.cachekey import CacheKey
 from farthing_gateway.domain.cascade import Ending
 from farthing_gateway.domain.catalogue import ModelPrice, Quote, ServedModel
@@ -198,6 +199,7 @@ class Job:
     tier: Tier
     task: Task
     tags: Mapping[str, str]
+    attempt: Attempt
     superseded: SupersededCall | None = None
     wants_logprob: bool = False
 
@@ -230,7 +232,7 @@ Progress = Started | Chunk | Finished
 
 
 class Scheduler(Protocol):
-    """Runs generations. The request id of the current context is the id of the job."""
+    """Runs generations. One with the request id of the current context runs at a time."""
 
     def generate(self, job: Job) -> AsyncGenerator[Progress]:
         """One Started, Chunks, one Finished. Closing the iterator stops the model."""
@@ -239,11 +241,12 @@ class Scheduler(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class CachedUse:
-    """A request that a cache answered, for the books: it avoided the counterfactual cost of `answer`, and costs the
+    """A request that a cache answered in one of the attempts at it, for the books: it avoided the counterfactual cost of `answer`, and costs the
     share `price` of its tokens at `quote`, the prices of the model that wrote it; held by the reservation if it is
     anything."""
 
     context: RequestContext
+    attempt: Attempt
     level: CacheLevel
     answer: Answer
     quote: Quote | None
@@ -254,7 +257,7 @@ class CachedUse:
 
 
 class UsageBook(Protocol):
-    """Where usage that no worker sees is written, exactly once for a request id."""
+    """Where usage that no worker sees is written, once for each attempt."""
 
     async def record(self, use: CachedUse) -> None:
         """Returns when the record is safe from the death of this process."""

@@ -9,6 +9,7 @@ from farthing.scheduler.v1 import scheduler_service_pb2 as pb
 from farthing.scheduler.v1.scheduler_service_pb2_grpc import SchedulerServiceStub
 from farthing.type.v1.model_pb2 import Task as TaskMessage
 from farthing_gateway.adapters.wire import (
+    attempt_to_message,
     known,
     messages_to_messages,
     quote_to_message,
@@ -49,6 +50,7 @@ def _request(job: Job) -> pb.GenerateRequest:
             task=TaskMessage.ValueType(job.task),
             tags=job.tags,
             superseded=_superseded(job.superseded) if job.superseded is not None else None,
+            attempt=attempt_to_message(job.attempt),
         ),
         return_mean_token_logprob=job.wants_logprob,
     )

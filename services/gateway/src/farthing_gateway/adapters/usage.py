@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-from typing import Final
-
-from google.protobuf.timestamp_pb2 import Timestamp
-
 from farthing.accounting.v1.usage_event_pb2 import UsageEvent
 from farthing.type.v1.model_pb2 import CacheLevel as CacheLevelMessage
 from farthing.type.v1.model_pb2 import FinishReason as FinishReasonMessage
 from farthing.type.v1.principal_pb2 import Principal
-from farthing_gateway.adapters.wire import hit_price_to_message, quote_to_message, tier_to_message
+from farthing_gateway.adapters.wire import (
+    attempt_to_message,
+    hit_price_to_message,
+    quote_to_message,
+    tier_to_message,
+    timestamp,
+)
 from farthing_gateway.ports import CachedUse
 from farthing_kit.outbox import Outbox
 from farthing_kit.wire import usage_to_message
-
-EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class OutboxUsageBook:
@@ -28,7 +27,7 @@ class OutboxUsageBook:
     async def record(self, use: CachedUse) -> None:
         principal = use.context.principal
         subject = f"usage.{principal.org}"
-        await self._outbox.append(use.context.request_id, subject, _event(use).SerializeToString())
+        await self._outbox.append(f"{use.attempt.id}/hit", subject, _event(use).SerializeToString())
 
 
 def _event(use: CachedUse) -> UsageEvent:
@@ -41,17 +40,12 @@ def _event(use: CachedUse) -> UsageEvent:
         quantization=answer.quantization,
         counterfactual_usage=usage_to_message(answer.usage),
         quote=quote_to_message(use.quote) if use.quote is not None else None,
-        end_time=_timestamp(use.ended_at),
+        end_time=timestamp(use.ended_at),
         finish_reason=FinishReasonMessage.ValueType(answer.finish_reason),
         tags=use.tags,
         reservation_id=use.reservation_id,
         hit_price=hit_price_to_message(use.price),
+        attempt=attempt_to_message(use.attempt),
     )
     event.usage.SetInParent()
     return event
-
-
-def _timestamp(moment: datetime) -> Timestamp:
-    """In whole numbers, and a fifth of the time that FromDatetime takes."""
-    since = moment - EPOCH
-    return Timestamp(seconds=since.days * 86_400 + since.seconds, nanos=since.microseconds * 1000)

@@ -4,7 +4,6 @@ nobody can hold it."""
 from __future__ import annotations
 
 import asyncio
-import math
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -18,10 +17,9 @@ from farthing_gateway.domain.events import Part
 from farthing_gateway.domain.grace import Grace
 from farthing_gateway.domain.pace import Paces
 from farthing_gateway.domain.policy import OutageMode
-from farthing_gateway.ports import Admission, Reservation
+from farthing_gateway.ports import Admission
 from farthing_kit import deadline
 from farthing_kit.clock import Clock
-from farthing_kit.context import new_request_id
 from farthing_kit.errors import FarthingError
 from farthing_kit.money import HitPrice, NanoUsd, cost
 from farthing_kit.usage import TokenUsage
@@ -107,7 +105,9 @@ class Admissions:
 
     async def _admit(self, request: Request, need: Need, catalogue: Catalogue) -> Admitted:
         try:
-            held = await self._reserve(need)
+            held = await self.accounting.reserve(
+                need.reservation_id, need.model, need.tokens, _life_s(), need.hit_price
+            )
         except asyncio.CancelledError:
             self._release(need.reservation_id)  # it may have been held, and nobody is left to use it
             raise
@@ -122,19 +122,6 @@ class Admissions:
         self.grace.accounting_answered(now_s)
         self.paces.remember(request.context.principal.key_id, held.budget_pace, now_s)
         return Admitted(request.org, held.quote, held.reservation_id, held.amount)
-
-    async def _reserve(self, need: Need) -> Reservation:
-        try:
-            return await self._ask(need, need.reservation_id)
-        except FarthingError as error:
-            if error.reason != _R.ERROR_REASON_RESERVATION_CLOSED:
-                raise
-        # Its twin has ended on another gateway. Run again under another reservation, it is still booked once: the
-        # ledger goes by the request's id.
-        return await self._ask(need, f"{need.reservation_id}-{new_request_id()}")
-
-    async def _ask(self, need: Need, reservation_id: str) -> Reservation:
-        return await self.accounting.reserve(reservation_id, need.model, need.tokens, _life_s(), need.hit_price)
 
     def _release(self, reservation_id: str) -> None:
         self.background.start("release", self.accounting.release(reservation_id))
@@ -154,8 +141,5 @@ class Admissions:
 
 
 def _life_s() -> float:
-    """In whole minutes: twins on two gateways ask for the same, whoever of them has some milliseconds less left."""
     left_s = deadline.remaining_s()
-    if left_s is None:
-        return DEFAULT_RESERVATION_S
-    return min(math.ceil((left_s + SETTLING_S) / 60) * 60.0, MAX_RESERVATION_S)
+    return DEFAULT_RESERVATION_S if left_s is None else min(left_s + SETTLING_S, MAX_RESERVATION_S)

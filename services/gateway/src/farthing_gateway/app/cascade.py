@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final as Constant
 
 from farthing.type.v1.error_reason_pb2 import ErrorReason
@@ -73,7 +73,7 @@ class CascadedGeneration:
         self._catalogue = catalogue
         self._parts = parts
         self.answer: Answer | None = None
-        self.nothing_to_charge = True
+        self.is_free = True
 
     async def events(self) -> AsyncGenerator[Event]:
         """What the caller hears. Closing it stops the model that runs."""
@@ -87,17 +87,18 @@ class CascadedGeneration:
                 yield event
 
     async def _first(self) -> Call | None:
-        """The first model's whole answer; None when it made none, and none is charged."""
+        """The first model's whole answer; None when it made none. Where it may yet be booked, the second model's call
+        takes its place in the books: it supersedes nothing."""
         work = Work(self._request, self._cascade.first, self._analysis, wants_logprob=True)
         async with self._parts.calls.begin(work, self._catalogue) as call:
             try:
                 await call.to_the_end()
             except FarthingError as error:
-                if error.reason in _OVER or not call.nothing_to_charge:
+                if error.reason in _OVER:
                     raise
                 return None
             finally:
-                self.nothing_to_charge = call.nothing_to_charge
+                self.is_free = call.is_free
         return call
 
     async def _must_escalate(self, first: Call) -> bool:
@@ -153,16 +154,14 @@ class CascadedGeneration:
                         self.answer = call.answer()
                         yield final_of([call] if first is None else [first, call], self._parts.calls.clock)
             finally:
-                self.nothing_to_charge = self.nothing_to_charge and call.nothing_to_charge
+                self.is_free = self.is_free and call.is_free
 
     def _second_work(self, first: Call | None) -> Work:
         """Under an id of its own, which queue, books and reservations go by."""
         request, superseded = self._request, None
-        context = replace(request.context, request_id=request.context.request_id + SECOND_SUFFIX)
         if first is not None and first.finished is not None:
             superseded = SupersededCall(request.context.request_id, first.finished.usage)
-        own = replace(request, context=context, reservation_id=request.reservation_id + SECOND_SUFFIX)
-        return Work(own, self._cascade.second.model, self._analysis, superseded)
+        return Work(request.second_call(SECOND_SUFFIX), self._cascade.second.model, self._analysis, superseded)
 
     def _delivered(self, first: Call, ending: Ending, outcome: str) -> tuple[Event, ...]:
         """The first answer, in one piece."""

@@ -12,6 +12,7 @@ from farthing_gateway.app.models import Models
 from farthing_gateway.app.one_request import OneRequest
 from farthing_gateway.app.request import Request
 from farthing_gateway.domain.acceptance import Limits, accept
+from farthing_gateway.domain.attempt import new_attempt
 from farthing_gateway.domain.cachekey import cache_key, circle_of
 from farthing_gateway.domain.catalogue import Catalogue
 from farthing_gateway.domain.claims import Claim
@@ -79,7 +80,7 @@ class Gateway:
             key=cache_key(question, policy, principal),
             cache_use=cache_use(question, policy, principal),
             near_ticket=self.way.caches.memory.ticket(principal.org),
-            reservation_id=request_id if claim is None else claim.reservation_id,
+            attempt=new_attempt(request_id, self.clock.now()),
             arrived_s=arrived_s,
         )
         if caller.from_memory:

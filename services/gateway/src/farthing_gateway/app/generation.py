@@ -13,13 +13,14 @@ from farthing_gateway.domain.analysis import Analysis
 from farthing_gateway.domain.answer import Answer
 from farthing_gateway.domain.catalogue import Catalogue, ServedModel
 from farthing_gateway.domain.costs import Costs, SupersededCall
-from farthing_gateway.domain.errors import WorkerLost, worker_lost
+from farthing_gateway.domain.errors import worker_lost
 from farthing_gateway.domain.estimate import estimate
 from farthing_gateway.domain.events import Decision, Delta, Event, Final, ModelCall
 from farthing_gateway.domain.judge import Verdict
 from farthing_gateway.domain.model import CacheLevel, Task
 from farthing_gateway.domain.routing import Choice
 from farthing_gateway.ports import Chunk, Finished, Job, Progress, Scheduler, Started
+from farthing_kit.charging import Charged, charged_after
 from farthing_kit.clock import Clock
 from farthing_kit.context import use_context
 from farthing_kit.errors import FarthingError
@@ -61,7 +62,7 @@ class Call:
         self.verdict: Verdict | None = None
         self._calls = calls
         self._texts: list[str] = []
-        self._worker_lost = False
+        self._charged: Charged | None = None
 
     @property
     def text(self) -> str:
@@ -69,9 +70,10 @@ class Call:
         return "".join(self._texts)
 
     @property
-    def nothing_to_charge(self) -> bool:
-        """Whether no token was made, or none that will be booked: then nobody else gives the reservation back."""
-        return self.finished is None and (self._worker_lost or not self._texts)
+    def is_free(self) -> bool:
+        """Whether nothing of it is charged: no worker began, or the scheduler says so. Otherwise the worker's usage
+        event, which settles or voids, ends the reservation."""
+        return self.finished is None and (self.started is None or self._charged is Charged.NO)
 
     @property
     def costs(self) -> Costs:
@@ -89,10 +91,8 @@ class Call:
                     if self.finished is not None:
                         return
         except FarthingError as error:
-            if error.reason == WorkerLost.reason:
-                self._lose_worker()
+            self._charged = charged_after(error)
             raise
-        self._lose_worker()
         raise worker_lost()
 
     async def to_the_end(self) -> None:
@@ -121,11 +121,6 @@ class Call:
         model = self.work.model
         return ModelCall(self._id, model.name, model.tier, self.finished.usage, self.costs.cost, self.verdict)
 
-    def _lose_worker(self) -> None:
-        """Nothing of it is booked."""
-        self._worker_lost = True
-        self.work.request.charged.discard(self._id)
-
     @property
     def _id(self) -> str:
         return self.work.request.context.request_id
@@ -142,10 +137,8 @@ class Call:
                 if self.first_token_s is None:
                     self.first_token_s = self._calls.clock.monotonic() - self.work.request.arrived_s
                 self._texts.append(step.text)
-                self.work.request.charged.add(self._id)
             case Finished():
                 self.finished = step
-                self.work.request.charged.add(self._id)
                 # The usage event is the worker's, which saw the tokens; it settles the reservation.
                 self._calls.admissions.finished(self.admitted, self.costs.cost)
 
@@ -161,6 +154,7 @@ class Call:
             tier=work.model.tier,
             task=work.task,
             tags=question.tags,
+            attempt=work.request.attempt,
             superseded=work.superseded,
             wants_logprob=work.wants_logprob,
         )
@@ -176,7 +170,7 @@ class Calls:
 
     @asynccontextmanager
     async def begin(self, work: Work, catalogue: Catalogue) -> AsyncIterator[Call]:
-        """Reserve, and give back at the end what nothing was made of. Errors as for `Admissions.admit`."""
+        """Reserve, and give back at the end what costs nothing. Errors as for `Admissions.admit`."""
         context = work.request.context
         with use_context(context):
             admitted = await self.admissions.admit(work.request, work.model.name, work.upper_bound, catalogue)
@@ -184,7 +178,7 @@ class Calls:
         try:
             yield call
         finally:
-            if call.nothing_to_charge:
+            if call.is_free:
                 with use_context(context):
                     self.admissions.nothing_generated(admitted)
 
@@ -200,7 +194,7 @@ class Generation:
         self._catalogue = catalogue
         self._calls = calls
         self.answer: Answer | None = None
-        self.nothing_to_charge = True
+        self.is_free = True
 
     async def events(self) -> AsyncGenerator[Event]:
         """What the caller hears. Closing it stops the model."""
@@ -210,7 +204,7 @@ class Generation:
                     async for step in steps:
                         yield self._event(call, step)
             finally:
-                self.nothing_to_charge = call.nothing_to_charge
+                self.is_free = call.is_free
 
     def _event(self, call: Call, step: Progress) -> Event:
         match step:

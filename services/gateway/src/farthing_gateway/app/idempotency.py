@@ -11,7 +11,7 @@ from farthing_gateway.app.request import Request
 from farthing_gateway.domain import costs
 from farthing_gateway.domain.answer import Answer
 from farthing_gateway.domain.claims import WINDOW_S, Claim, Claims, State
-from farthing_gateway.domain.errors import WorkerLost
+from farthing_gateway.domain.errors import answer_gone
 from farthing_gateway.domain.events import Decision, Delta, Event, Final
 from farthing_gateway.domain.model import CacheLevel
 from farthing_gateway.domain.nearcache import NearCache
@@ -24,10 +24,10 @@ from farthing_kit.usage import TokenUsage
 class Idempotency:
     """Claims keys, and keeps the answers of claimed requests for their repetition.
 
-    Its limits: keys and answers live in the memory of this gateway, bounded. A twin on another gateway meets the first
-    in accounting, since both derive one request id: they share one reservation and one entry in the ledger. A
-    repetition whose answer is no longer at hand is generated again, and still charged once. Across gateways, or after a
-    restart, two calls on both sides of midnight (UTC) count as two requests.
+    Its limits: keys and answers live in the memory of this gateway, bounded. What another gateway did under a key, or
+    this one before a restart, is not known here: the request may be answered again, under the same id, and is charged
+    once, because the books know attempts at one request apart from requests. While a twin runs, the queue says so.
+    Across gateways, or after a restart, two calls on both sides of midnight (UTC) count as two requests.
     """
 
     claims: Claims
@@ -39,46 +39,32 @@ class Idempotency:
         return self.claims.claim(org, prompt, self.clock.now().timestamp()) if prompt.idempotency_key else None
 
     def repetition(self, org: str, claim: Claim, arrived_s: float) -> tuple[Decision, Delta, Final] | None:
-        """What a repetition of a finished request hears; None when the request has to run (again)."""
-        if claim.state is not State.DONE:
+        """What a repetition of a request that was answered hears; None when the request has to run. AnswerGone where
+        the answer was not kept: made again, it would be a second answer for one price."""
+        if claim.state is not State.ANSWERED:
             return None
         answer = self.answers.get(org, claim.request_id, self.clock.monotonic())
         if answer is None:
-            claim.begin_again(charged=True)
-            return None
+            raise answer_gone(claim.request_id)
         return _repeated(claim.request_id, answer, self.clock.monotonic() - arrived_s)
 
     async def following(self, claim: Claim, request: Request, events: AsyncGenerator[Event]) -> AsyncGenerator[Event]:
         """The events of a claimed request, remembered on their way."""
         ticket = self.answers.ticket(request.org)
         told: list[Event] = []
-        claim_state = State.FAILED
+        state = State.UNANSWERED
         try:
             async with aclosing(events):
                 async for event in events:
                     told.append(event)
-                    claim_state = _state_after(event, claim_state)
-                    if isinstance(event, Final) and not request.question.cache_control.no_store:
-                        answer = _answer(told, self.clock.now())
-                        self.answers.put(ticket, claim.request_id, answer, self.clock.monotonic(), WINDOW_S)
+                    if isinstance(event, Final):
+                        state = State.ANSWERED
+                        if not request.question.cache_control.no_store:
+                            answer = _answer(told, self.clock.now())
+                            self.answers.put(ticket, claim.request_id, answer, self.clock.monotonic(), WINDOW_S)
                     yield event
-        except WorkerLost:
-            claim_state = State.FAILED
-            raise
         finally:
-            # A cascade may have been charged before its caller heard a word.
-            claim.state = State.BROKEN_OFF if claim_state is State.FAILED and request.charged else claim_state
-
-
-def _state_after(event: Event, before: State) -> State:
-    """What the request is worth if nothing comes after this event."""
-    match event:
-        case Final():
-            return State.DONE
-        case Delta():
-            return State.BROKEN_OFF
-        case Decision():
-            return before
+            claim.state = state
 
 
 def _answer(told: list[Event], now: datetime) -> Answer:

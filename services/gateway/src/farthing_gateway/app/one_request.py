@@ -145,7 +145,7 @@ class OneRequest:
                         self.learning.answered(request, case.analysis, generation.answer, case.similar, cascade=cascade)
                     yield event
         finally:
-            if generation.nothing_to_charge:
+            if generation.is_free:
                 self.router.ended(request, case.choice, NanoUsd(0))
 
     def _keep(self, case: _Case, made: Made) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import aclosing
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Final
 
 from farthing_gateway.app.background import Tasks
@@ -14,11 +14,9 @@ from farthing_gateway.app.generation import Call, Calls, Work
 from farthing_gateway.app.judgement import Judgement
 from farthing_gateway.app.models import Models
 from farthing_gateway.app.request import Request
-from farthing_gateway.domain.policy import OutageMode
 from farthing_gateway.ports import Chunk, Found
 from farthing_kit import deadline
 from farthing_kit.clock import Clock
-from farthing_kit.context import Priority
 from farthing_kit.errors import FarthingError
 from farthing_kit.telemetry import Log
 
@@ -50,7 +48,7 @@ class Refreshes:
         """Begin, if the look-up that found an answer gave a lease with it."""
         if found.answer is None or not found.lease:
             return
-        own = _own(request, self.clock.monotonic())
+        own = request.aside(SUFFIX, TAGS, self.clock.monotonic(), self.clock.now())
         leading = self.flights.leading(own, found)
         if self._tasks.are_enough:
             leading.close()
@@ -93,18 +91,3 @@ async def _spoken(call: Call, leading: Leading) -> None:
         async for step in steps:
             if isinstance(step, Chunk):
                 leading.say(step.text)
-
-
-def _own(request: Request, now_s: float) -> Request:
-    """The request as its refresh makes it. Without accounting there is none: nothing is lent for it."""
-    context = request.context
-    return replace(
-        request,
-        context=replace(context, request_id=context.request_id + SUFFIX, priority=Priority.LOW),
-        policy=replace(request.policy, outage_mode=OutageMode.DENY),
-        question=replace(request.question, tags=TAGS),
-        reservation_id=request.reservation_id + SUFFIX,
-        arrived_s=now_s,
-        degradations=[],
-        charged=set(),
-    )

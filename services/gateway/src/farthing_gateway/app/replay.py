@@ -130,15 +130,14 @@ class Replay:
         and nothing but a count of what was saved is lost."""
         context, tags, now = request.context, request.question.tags, self.clock.now()
         reservation_id = admitted.reservation_id if admitted is not None else ""
-        use = CachedUse(context, hit.level, hit.answer, quote, tags, now, request.policy.hit_price, reservation_id)
+        use = CachedUse(
+            context, request.attempt, hit.level, hit.answer, quote, tags, now, request.policy.hit_price, reservation_id
+        )
         booked = False
-        if price > 0:
-            request.charged.add(context.request_id)
         try:
             await self.usage.record(use)
             booked = True
         except FarthingError:
-            request.charged.discard(context.request_id)
             request.degrade(
                 Part.ACCOUNTING, "this answer could not be written down: it is free, its saving not counted"
             )

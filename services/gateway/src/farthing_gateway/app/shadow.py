@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
 
@@ -32,13 +32,10 @@ from farthing_gateway.domain.outcomes import (
     OutcomeSource,
     agreement,
     deserves_shadow,
-    shadow_id,
 )
-from farthing_gateway.domain.policy import OutageMode
 from farthing_gateway.ports import Judge, OutcomeBook
 from farthing_kit import deadline
 from farthing_kit.clock import Clock
-from farthing_kit.context import Priority
 from farthing_kit.errors import FarthingError
 from farthing_kit.telemetry import Log
 
@@ -117,7 +114,7 @@ class Shadows:
         large = catalogue.of_tier(Tier.LARGE)
         if large is None or not large.available:
             return Ending.FAILED
-        own = _own(request, self.clock.monotonic())
+        own = request.aside(SHADOW_SUFFIX, TAGS, self.clock.monotonic(), self.clock.now())
         work = Work(own, large, analysis, SupersededCall(told.request_id, answer.usage))
         async with self.calls.begin(work, catalogue) as call:
             await call.to_the_end()
@@ -130,20 +127,6 @@ class Shadows:
         if not await self.book.write(Observed(told, outcome, OutcomeSource.SHADOW)):
             return Ending.ALREADY_TOLD
         return Ending.ACCEPTABLE if outcome is Outcome.ACCEPTABLE else Ending.NOT_ACCEPTABLE
-
-
-def _own(request: Request, now_s: float) -> Request:
-    """The request as its shadow makes it. Without accounting there is no shadow: nothing is lent for it."""
-    context = request.context
-    return replace(
-        request,
-        context=replace(context, request_id=shadow_id(context.request_id), priority=Priority.LOW),
-        policy=replace(request.policy, outage_mode=OutageMode.DENY),
-        question=replace(request.question, tags=TAGS),
-        reservation_id=request.reservation_id + SHADOW_SUFFIX,
-        arrived_s=now_s,
-        degradations=[],
-    )
 
 
 def _judged(request: Request, told: Foretold, answer: Answer, reference: str) -> Judged:

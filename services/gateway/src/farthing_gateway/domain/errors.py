@@ -5,9 +5,12 @@ from __future__ import annotations
 from typing import Final
 
 from farthing.type.v1.error_reason_pb2 import ErrorReason
+from farthing_kit.charging import METADATA_KEY, Charged
 from farthing_kit.errors import FarthingError, FieldViolation, InvalidArgument, NotFound, Unauthenticated
 
 _R = ErrorReason
+_RETRY: Final = "retry under the same idempotency key: a request is charged once"
+_UNKNOWN: Final = {METADATA_KEY: Charged.UNKNOWN.value}
 
 # A peer that fails in one of these ways is missing; any other reason is its answer.
 OUTAGE_REASONS: Final = frozenset(
@@ -69,6 +72,12 @@ class IdempotencyMismatch(FarthingError):
     """The idempotency key was used before with another body."""
 
     reason = _R.ERROR_REASON_IDEMPOTENCY_MISMATCH
+
+
+class AnswerGone(FarthingError):
+    """The request was answered and charged, and its answer is not at hand to be told again."""
+
+    reason = _R.ERROR_REASON_ANSWER_GONE
 
 
 class InProgress(FarthingError):
@@ -141,14 +150,23 @@ def in_progress() -> InProgress:
     return InProgress("a call with this idempotency key is still running; wait for it, then retry", retry_after_s=0.5)
 
 
+def answer_gone(request_id: str) -> AnswerGone:
+    """The error for a repetition of a request that was answered, and whose answer is not kept."""
+    return AnswerGone(
+        "the request of this idempotency key was answered and charged, and its answer is not kept any more; choose a "
+        "new key to ask again",
+        metadata={"request_id": request_id},
+    )
+
+
 def worker_lost() -> WorkerLost:
-    """The error for a stream that just stopped."""
-    return WorkerLost("the answer broke off before its end, and is not charged; retry")
+    """The error for a stream that just stopped: what became of the worker, nobody said."""
+    return WorkerLost(f"the answer broke off before its end; {_RETRY}", metadata=_UNKNOWN)
 
 
 def told_otherwise() -> WorkerLost:
     """The error for an answer that was begun by one model call, and begins otherwise when another takes over."""
-    return WorkerLost("the answer broke off, and began otherwise when it was made again; retry")
+    return WorkerLost(f"the answer broke off, and began otherwise when it was made again; {_RETRY}", metadata=_UNKNOWN)
 
 
 def no_outcome_wanted() -> NotFound:
