@@ -23,6 +23,7 @@ from farthing_cli.generation import Answer, Gateway
 from farthing_gateway.adapters.usage import OutboxUsageBook
 from farthing_gateway.domain import costs
 from farthing_gateway.domain.answer import Answer as Cached
+from farthing_gateway.domain.attempt import Attempt
 from farthing_gateway.domain.catalogue import Quote
 from farthing_gateway.domain.model import CacheLevel, Tier
 from farthing_gateway.ports import CachedUse
@@ -85,7 +86,7 @@ def test_what_a_caller_is_told_is_what_the_ledger_makes_of_the_event(
     price, paper, now = HitPrice(4, Millionths(share)), Paper(), datetime(2026, 1, 1, tzinfo=UTC)
     context = RequestContext("q_1", Principal("acme"), Role.TENANT, Priority.NORMAL)
     answer, quote = Cached("x", tokens, Tier.SMALL, "m", "INT4", now), Quote(2, "m", own, "l", dear)
-    use = CachedUse(context, CacheLevel.SEMANTIC, answer, quote, {}, now, price, "q_1-hit")
+    use = CachedUse(context, Attempt("q_1", "a_1", now), CacheLevel.SEMANTIC, answer, quote, {}, now, price, "q_1-hit")
     asyncio.run(OutboxUsageBook(paper).record(use))  # type: ignore[arg-type]
     event = event_from(paper.written[0])
     assert isinstance(event, UsageEvent)

@@ -113,7 +113,7 @@ class JetStreamQueue:
         if isinstance(word, FarthingError) or not word.get("duplicate"):
             self._answered(job_id, word if isinstance(word, FarthingError) else None)
             return
-        tasks.spawn("earlier job", self._after(waiting, int(word["seq"])))
+        _ = tasks.spawn("earlier job", self._after(waiting, int(word["seq"])))
 
     async def _after(self, waiting: _Waiting, earlier: int) -> None:
         """Publish once more if the request's earlier job, which is this message of the stream, has ended."""
