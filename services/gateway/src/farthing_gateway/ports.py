@@ -242,8 +242,8 @@ class Scheduler(Protocol):
 @dataclass(frozen=True, slots=True)
 class CachedUse:
     """A request that a cache answered in one of the attempts at it, for the books: it avoided the counterfactual cost
-    of `answer`, and costs the share `price` of its tokens at `quote`, the prices of the model that wrote it; held by the
-    reservation if it is anything."""
+    of `answer`, and costs the share `price` of its tokens at `quote`, the prices of the model that wrote it; held by
+    the reservation if it is anything."""
 
     context: RequestContext
     attempt: Attempt
