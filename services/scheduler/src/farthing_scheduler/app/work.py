@@ -155,8 +155,8 @@ class Worker:
             if verdict is Verdict.EXHAUSTED:  # an earlier worker may only have slept
                 await self._cancels.cancel(job.id, below_attempt=delivery.attempt)
             await self._void(delivery)
-            await outgoing.end(error=_refusal(verdict, job))
             await delivery.done()
+            await outgoing.end(error=_refusal(verdict, job))
             self._observer.refused(job, verdict.value)
 
     async def _run(self, delivery: Delivery, outgoing: Outgoing, *, ask: bool) -> None:
@@ -199,7 +199,8 @@ class Worker:
         return bool(permitted)
 
     async def _settle(self, run: Run, ended: Ended) -> None:
-        """Write down how the job ended, charged or not, and only then say so: who hears it may rely on the books."""
+        """Write down how the job ended, charged or not, take it out of the queue, and only then say so: who hears it may
+        rely on the books, and ask again at once."""
         match ended:
             case Ended(finished=Finished() as finished):
                 await self._complete(run, finished)
@@ -218,8 +219,8 @@ class Worker:
 
     async def _complete(self, run: Run, finished: Finished) -> None:
         refusal = await self._recorded(run, finished)
-        await run.outgoing.end(finished=finished if refusal is None else None, error=refusal)
         await run.delivery.done()
+        await run.outgoing.end(finished=finished if refusal is None else None, error=refusal)
 
     async def _break_off(self, run: Run, error: Callable[[Charged], FarthingError]) -> None:
         """What was used until now is booked, if anything was."""
@@ -228,17 +229,17 @@ class Worker:
             await self._fail(run, error(Charged.NO))
             return
         refusal = await self._recorded(run, so_far)
-        await run.outgoing.end(error=refusal or error(Charged.YES))
         await run.delivery.done()
+        await run.outgoing.end(error=refusal or error(Charged.YES))
 
     async def _fail(self, run: Run, error: FarthingError | None) -> None:
         """Nothing is charged. Without an error, the caller was told before."""
         await self._void(run.delivery)
+        await run.delivery.done()
         if error is None:
             run.outgoing.drop()
         else:
             await run.outgoing.end(error=error)
-        await run.delivery.done()
 
     async def _recorded(self, run: Run, finished: Finished) -> FarthingError | None:
         """Book it; returns why that could not be done: then nothing is charged."""
