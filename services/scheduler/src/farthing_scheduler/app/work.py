@@ -199,8 +199,8 @@ class Worker:
         return bool(permitted)
 
     async def _settle(self, run: Run, ended: Ended) -> None:
-        """Write down how the job ended, charged or not, take it out of the queue, and only then say so: who hears it may
-        rely on the books, and ask again at once."""
+        """Write down how the job ended, charged or not, take it out of the queue, and only then say so: who hears it
+        may rely on the books, and ask again at once."""
         match ended:
             case Ended(finished=Finished() as finished):
                 await self._complete(run, finished)
