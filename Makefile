@@ -34,6 +34,12 @@ run: setup ## Set up, start the mesh, replay a sample, report, keep serving (ONC
 test: setup ## Set up, then every test but slow, chaos and soak (ARGS="-k word" goes to pytest)
 	@$(BIN)/pytest $(ARGS)
 
+# --------------------------------------------------------------------------------------------------------- slow lanes
+
+.PHONY: chaos
+chaos: setup ## Kill every part under load, take PostgreSQL away for five minutes, fill the dead letters (15 minutes)
+	@for part in kills postgres poison; do $(BIN)/python -m bench.chaos $$part; done
+
 # -------------------------------------------------------------------------------------------------------------- set-up
 
 .PHONY: setup

@@ -74,6 +74,11 @@ class MeshUnderTest:
         """How commands see this mesh."""
         return Mesh(self.address["gateway"], self.address["accounting"], self.folder.mesh_secret_file, self.folder)
 
+    @property
+    def postgres_dsn(self) -> str:
+        """Where the books lie, for who wants to read them without accounting."""
+        return self._local.postgres_dsn
+
     async def __aenter__(self) -> Self:
         try:
             for name, proxy in self.to_redis.items():

@@ -107,6 +107,11 @@ class LocalMesh:
         """Where a part listens."""
         return f"{LOOPBACK}:{self._ports[part]}"
 
+    @property
+    def postgres_dsn(self) -> str:
+        """Where the books lie, password included; once PostgreSQL has been started."""
+        return self._postgres.dsn()
+
     def start_service(self, name: str, *, replica: str = "", settings: Mapping[str, str] | None = None) -> Start:
         """How to start a service. A second one of a kind is a `replica` with settings of its own, its address among
         them."""
