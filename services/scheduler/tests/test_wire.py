@@ -22,6 +22,7 @@ WAITS_S = 300.0
 
 def job(clock: VirtualClock) -> Job:
     return Job(
+        id="j_1",
         context=tenant_context("acme"),
         request=GenerateRequest(model="m"),
         deadline=clock.now() + timedelta(seconds=WAITS_S),
