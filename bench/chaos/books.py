@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import psycopg
 
 from bench.chaos.callers import Told
+from farthing_accounting.adapters.postgres.database import SCHEMA
 from tests.support.mesh import MeshUnderTest
 
 POLL_S = 0.2
@@ -54,7 +55,9 @@ class Books:
 
 async def read(mesh: MeshUnderTest) -> Books:
     """The books as they are."""
-    async with await psycopg.AsyncConnection.connect(mesh.postgres_dsn) as connection:
+    async with await psycopg.AsyncConnection.connect(
+        mesh.postgres_dsn, options=f"-c search_path={SCHEMA}"
+    ) as connection:
         charged = {name: (count, cost) for name, count, cost in await (await connection.execute(_CHARGED)).fetchall()}
         tenants = await (await connection.execute(_TENANTS)).fetchone()
         events = await (await connection.execute(_EVENTS)).fetchone()

@@ -13,7 +13,7 @@ from farthing.accounting.v1 import report_service_pb2 as report_pb
 from farthing.gateway.v1 import gateway_service_pb2 as pb
 from farthing.type.v1.error_reason_pb2 import ErrorReason
 from farthing_cli import report, tenants
-from farthing_cli.generation import Answer, Gateway
+from farthing_cli.generation import Answer, Gateway, Show
 from farthing_kit.client import channel
 from farthing_kit.errors import FarthingError
 from tests.support.mesh import MeshUnderTest, prompt
@@ -82,9 +82,8 @@ async def costs(mesh: MeshUnderTest, org: str) -> report_pb.CostRow:
 
 
 async def left_after(gateway: Gateway, asked: pb.Prompt, pieces: int) -> None:
-    """Ask, and leave after some pieces of the answer."""
-    seen = asyncio.Event()
-    count = 0
+    """Ask, and leave after some pieces of the answer. The attempt before may still be on its way out of the queue."""
+    seen, count = asyncio.Event(), 0
 
     def show(_: str) -> None:
         nonlocal count
@@ -92,10 +91,12 @@ async def left_after(gateway: Gateway, asked: pb.Prompt, pieces: int) -> None:
         if count >= pieces:
             seen.set()
 
-    asking = asyncio.ensure_future(gateway.ask(asked, show))
-    await seen.wait()
+    asking, waiting = asyncio.ensure_future(answered(gateway, asked, show)), asyncio.ensure_future(seen.wait())
+    await asyncio.wait({asking, waiting}, return_when=asyncio.FIRST_COMPLETED)
+    waiting.cancel()
     asking.cancel()
-    await asyncio.wait({asking})
+    await asyncio.wait({asking, waiting})
+    assert asking.cancelled()
 
 
 async def test_twins_on_two_gateways_stay_within_a_budget_for_one(mesh: MeshUnderTest) -> None:
@@ -189,12 +190,13 @@ async def gateway_error(gateway: Gateway, asked: pb.Prompt) -> FarthingError:
     return caught.value
 
 
-async def answered(gateway: Gateway, asked: pb.Prompt) -> Answer:
+async def answered(gateway: Gateway, asked: pb.Prompt, show: Show = lambda _: None) -> Answer:
     """Ask until it is answered: the attempt before may not have left the queue."""
-    while True:
-        try:
-            return await gateway.ask(asked)
-        except FarthingError as error:
-            if error.reason != R.ERROR_REASON_IN_PROGRESS:
-                raise
-            await asyncio.sleep(POLL_S)
+    async with asyncio.timeout(SETTLED_WITHIN_S):
+        while True:
+            try:
+                return await gateway.ask(asked, show)
+            except FarthingError as error:
+                if error.reason != R.ERROR_REASON_IN_PROGRESS:
+                    raise
+                await asyncio.sleep(POLL_S)
