@@ -28,6 +28,22 @@ def test_a_setting_that_is_no_number_is_a_finding() -> None:
     assert finding == "invalid: FARTHING_GATEWAY_TRACE_RATIO: is 'nan', must be a number of at most 15 digits"
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "says"),
+    [
+        ("FARTHING_GATEWAY", "http://h:1", "must be HOST:PORT"),
+        ("FARTHING_CACHE", "a:1,b:2", "must be IPv4"),
+        ("FARTHING_API_KEY", "fk_é", "holds no API key"),
+        ("FARTHING_REDIS_URL", "redis://[h", "is no address of a Redis"),
+    ],
+)
+def test_what_the_command_itself_reads_is_checked_too(name: str, value: str, says: str) -> None:
+    [finding] = check.findings({name: value})
+    assert finding.startswith(f"invalid: {name}: ")
+    assert says in finding
+    assert "fk_" not in finding
+
+
 def read(folder: Path, content: str | bytes) -> dict[str, str]:
     path = folder / "mesh.env"
     path.write_bytes(content if isinstance(content, bytes) else content.encode())

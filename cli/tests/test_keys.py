@@ -12,6 +12,7 @@ import pytest_asyncio
 from cli.tests.accounting import Running, limits, running
 from farthing_cli import keys, tenants
 from farthing_cli.errors import CliError
+from farthing_cli.up import session
 from farthing_kit.errors import InvalidArgument, StoreUnavailable
 
 FILE = """
@@ -139,6 +140,26 @@ async def test_a_key_is_not_lost_where_standard_output_is_closed(mesh: Running, 
 
 async def test_a_key_is_in_no_representation_of_what_holds_it() -> None:
     assert "secret" not in repr(keys.NewKey("acme", "", "", "fk_secret"))
+
+
+async def test_a_mesh_that_starts_here_keeps_every_key_as_soon_as_it_is_made(
+    mesh: Running, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "config" / "accounting").mkdir(parents=True)
+    written(tmp_path / "config" / "accounting" / "tenants.toml", FILE)
+    monkeypatch.setattr(session, "config_dir", lambda: tmp_path / "config")
+    folder = mesh.mesh.state
+    folder.prepare()
+    folder.write_keys({"acme": "fk_older"})
+    mesh.accounting.fails = {4: InvalidArgument.field("team", "must be known")}
+    with pytest.raises(CliError, match="must be known"):
+        await session._make_tenants(mesh.mesh, folder)
+    first = {"acme": "fk_older", "acme/search/": "fk_k_0_secret", "acme/search/alice": "fk_k_1_secret"}
+    assert folder.keys() == first
+    mesh.accounting.fails = {}
+    await session._make_tenants(mesh.mesh, folder)
+    assert folder.keys() == {**first, "acme/ads/": "fk_k_2_secret"}
+    assert folder.keys_file.stat().st_mode & 0o777 == 0o600
 
 
 async def test_a_budget_that_left_the_file_is_named_and_holds_until_it_is_pruned(mesh: Running, file: Path) -> None:

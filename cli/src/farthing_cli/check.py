@@ -2,12 +2,12 @@
 
 import importlib
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
 from urllib.parse import urlsplit
 
-from farthing_cli import env_file
+from farthing_cli import env_file, mesh
 from farthing_kit import config
 from farthing_kit.settings import ServiceSettings
 
@@ -39,16 +39,30 @@ def findings(env: Mapping[str, str]) -> list[str]:
     for service, cls in classes.items():
         found += [problem for problem in config.problems(cls, service, env) if problem.kind != "missing"]
         found += config.unsafe(cls, service, env)
+    found += _own(env)
     return sorted({f"{problem.kind}: {problem}" for problem in found} | _one_redis(env))
+
+
+def _own(env: Mapping[str, str]) -> Iterator[config.Problem]:
+    """What is wrong with the variables that this command reads."""
+    for name, read in mesh.VARIABLES.items():
+        try:
+            if text := env.get(name, "").strip():
+                read(text)
+        except ValueError as error:
+            yield config.Problem(name, "invalid", str(error))
 
 
 def _one_redis(env: Mapping[str, str]) -> set[str]:
     """Whether accounting and the cache are sent to one Redis: its databases share one memory."""
     common = env.get("FARTHING_REDIS_URL", "")
-    servers = {
-        urlsplit(env.get(f"FARTHING_{service}_REDIS_URL", common))._replace(path="", query="").geturl()
-        for service in ("ACCOUNTING", "CACHE")
-    }
+    try:
+        servers = {
+            urlsplit(env.get(f"FARTHING_{service}_REDIS_URL", common))._replace(path="", query="").geturl()
+            for service in ("ACCOUNTING", "CACHE")
+        }
+    except ValueError as error:
+        return {f"invalid: FARTHING_REDIS_URL: is no address of a Redis: {error}"}
     if len(servers) > 1 or servers == {""}:
         return set()
     return {

@@ -2,14 +2,14 @@
 
 import os
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import grpc
 
-from farthing_cli.errors import CliError, InputError
+from farthing_cli.errors import ADDRESSES, CliError, InputError
 from farthing_cli.state import StateFolder
 from farthing_kit import labels, numbers
 from farthing_kit.client import channel, target_of
@@ -89,9 +89,16 @@ def _signer(secret_file: Path) -> ContextSigner:
 
 
 def _sendable(source: str, key: str) -> str:
-    """A key as gRPC can send it; what is none is not shown, it may be most of one."""
+    try:
+        return sendable(key)
+    except ValueError as error:
+        raise InputError(f"{source} {error}") from None
+
+
+def sendable(key: str) -> str:
+    """A key as gRPC can send it; ValueError for what is none, which is not shown: it may be most of one."""
     if not (key.isascii() and key.isprintable() and " " not in key):
-        raise InputError(f"{source} holds no API key: it has a line break, a blank, or a character that is not ASCII")
+        raise ValueError("holds no API key: it has a line break, a blank, or a character that is not ASCII")
     return key
 
 
@@ -117,12 +124,22 @@ def find(state: Path) -> Mesh:
 def _address(variable: str) -> str | None:
     """Where the environment says that a part is; None when it says nothing."""
     text = os.environ.get(variable, "").strip()
-    if not text:
-        return None
-    if not _TARGET.fullmatch(text) and not all(_HOST_PORT.fullmatch(part.strip()) for part in text.split(",")):
-        raise InputError(f"{variable} is {numbers.quoted(text)}, must be HOST:PORT, such as 127.0.0.1:50051")
     try:
-        target_of(text)
+        return address(text) if text else None
     except ValueError as error:
-        raise InputError(f"{variable}: {error}") from None
+        raise InputError(f"{variable} {error}") from None
+
+
+def address(text: str) -> str:
+    """An address, or several with commas; ValueError for what is none."""
+    if not _TARGET.fullmatch(text) and not all(_HOST_PORT.fullmatch(part.strip()) for part in text.split(",")):
+        raise ValueError(f"is {numbers.quoted(text)}, must be HOST:PORT, such as 127.0.0.1:50051")
+    target_of(text)
     return text
+
+
+# What this command reads from the environment itself, and what must be true of it.
+VARIABLES: Mapping[str, Callable[[str], str]] = {
+    **dict.fromkeys(ADDRESSES, address),
+    "FARTHING_API_KEY": sendable,
+}
