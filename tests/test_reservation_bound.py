@@ -5,8 +5,9 @@ import json
 import random
 import subprocess
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import IO
 
 import pytest
 from hypothesis import given, settings
@@ -17,6 +18,7 @@ from farthing_gateway.domain.model import Role
 from farthing_gateway.domain.prompt import Message
 from farthing_inference.adapters.chat_templates import JinjaTemplates
 from farthing_inference.adapters.pools_file import load
+from farthing_inference.adapters.triton.commands import DIALECTS
 from farthing_inference.domain import generation
 from farthing_inference.domain.pools import ModelSpec
 
@@ -33,13 +35,12 @@ class Tokenizer:
     """The tokenizer of a served model, and the template that its prompts go through."""
 
     model: ModelSpec
-    process: "subprocess.Popen[str]"
+    texts: IO[str]
+    counts: IO[str]
 
     def count(self, *texts: str) -> list[int]:
-        assert self.process.stdin is not None
-        assert self.process.stdout is not None
-        print(json.dumps(texts), file=self.process.stdin, flush=True)
-        counts: list[int] = json.loads(self.process.stdout.readline())
+        print(json.dumps(texts), file=self.texts, flush=True)
+        counts: list[int] = json.loads(self.counts.readline())
         return counts
 
     def prompt_tokens(self, *messages: Message) -> int:
@@ -53,12 +54,14 @@ class Tokenizer:
 
 @pytest.fixture(scope="module", params=["small", "medium"])
 def tokenizer(request: pytest.FixtureRequest) -> Iterator[Tokenizer]:
-    pools = load(ROOT / "deploy/config/pools.toml", {}, ["vllm"])
+    pools = load(ROOT / "deploy/config/pools.toml", {}, DIALECTS)
     model = next(model for pool in pools for model in pool.models if model.name == request.param)
     script = [str(PYTHON), str(ROOT / "tests/support/llama_tokenizer.py"), str(WEIGHTS / f"{request.param}.gguf")]
     with subprocess.Popen(script, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
-        yield Tokenizer(model, process)
         assert process.stdin is not None
+        assert process.stdout is not None
+        markers = model.markers | json.loads(process.stdout.readline())
+        yield Tokenizer(replace(model, markers=markers), process.stdin, process.stdout)
         process.stdin.close()
         process.wait()
 

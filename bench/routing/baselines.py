@@ -53,7 +53,7 @@ SIMPLE = _any_of(
     "thank you", "goodbye", "bye", "okay",
 )  # fmt: skip
 STEPS = re.compile(
-    r"\bfirst\b.{1,200}\bthen\b|\bstep\s*\d|^\s*\d+\.\s|\b[a-c]\)\s", re.IGNORECASE | re.DOTALL | re.MULTILINE
+    r"\bfirst\b.{1,200}\bthen\b|\bstep\s*\d|^[^\S\n]*+\d+\.\s|\b[a-c]\)\s", re.IGNORECASE | re.DOTALL | re.MULTILINE
 )
 
 

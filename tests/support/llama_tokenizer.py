@@ -1,16 +1,19 @@
 """Counts the tokens of texts by a model's own tokenizer: run in Triton's environment, with the weights as argument.
 
-A line of standard input is a JSON list of texts, a line of the output the list of their counts, the first token that
-the model puts before a prompt included.
+First it writes the texts that the model reads as control tokens. Then, for each line of standard input, a JSON list of
+texts, it writes the list of their counts; the first token that the model puts before a prompt is included.
 """
 
 import http.client
 import json
 import secrets
 import sys
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import xllamacpp
+
+from farthing_triton.vocabulary import control_tokens
 
 
 def main() -> None:
@@ -27,6 +30,7 @@ def main() -> None:
         connection.request("POST", "/tokenize", body, headers)
         return len(json.loads(connection.getresponse().read())["tokens"])
 
+    print(json.dumps(control_tokens(Path(sys.argv[1]))), flush=True)
     for line in sys.stdin:
         print(json.dumps([count(text) for text in json.loads(line)]), flush=True)
 

@@ -26,6 +26,7 @@ _REMARK: Final = re.compile(r"\((?=[^()\n]{0,200}[^\W\d_]{2})[^()\n]{1,200}\)")
 _UNSPACED: Final = (
     r"\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3005\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
 )
+_EDGE: Final = rf"[^\W{_UNSPACED}]"
 _APOSTROPHES: Final = str.maketrans(dict.fromkeys("’‘ʼ＇`´", "'"))
 
 
@@ -106,9 +107,7 @@ def _plain(text: str) -> str:
 
 def _holds(text: str, word: str) -> bool:
     """Whether the word stands alone in it: "positive", not "positively"."""
-    edge = rf"[^\W{_UNSPACED}]"
     plain = _plain(word)
-    before, after = (f"(?<!{edge})", f"(?!{edge})")
-    inner = re.escape(plain)
-    starts, ends = (re.match(edge, char) is not None for char in (plain[0], plain[-1]))
-    return re.search(f"{before if starts else ''}{inner}{after if ends else ''}", text) is not None
+    before = f"(?<!{_EDGE})" if re.match(_EDGE, plain[0]) else ""
+    after = f"(?!{_EDGE})" if re.match(_EDGE, plain[-1]) else ""
+    return re.search(f"{before}{re.escape(plain)}{after}", text) is not None

@@ -12,7 +12,9 @@ _JOINED: Final = re.compile(
     rf"\b(between|both|either|compare) ({_WORD}(?: {_WORD})?) (and|or) ({_WORD}(?: {_WORD})?)(?=[?.,]|$)"
 )
 _OR: Final = re.compile(rf"(?<=[ ,:])({_WORD}) or ({_WORD})(?=\?|$)")
-_OWNED: Final = re.compile(rf"\b(?:the )?({_WORD}) (of|for) ({_WORD})(?=[?.,]|$| (?:is|are|was|were|in|on|by|to)\b)")
+_OWNED: Final = re.compile(
+    rf"\b(?<![A-Za-z]-)(?:the )?({_WORD}) (of|for) ({_WORD})(?=[?.,]|$| (?:is|are|was|were|in|on|by|to)\b)"
+)
 _LAST_PART: Final = re.compile(
     rf"^(.+\S) (in|during|on|at|for|with|after|before) ((?:the |a |an |my )?{_WORD}(?: {_WORD})?)\?$"
 )

@@ -47,7 +47,7 @@ TASK_OF_SUBJECT: Final = {
     "formal_logic": "reasoning",
 }
 
-_SIZE: Final = re.compile(r"(?:(\d+)x)?(\d+(?:\.\d+)?)b\b", re.IGNORECASE)
+_SIZE: Final = re.compile(r"(?<!\d)(?:(\d++)x)?(\d++(?:\.\d++)?)b\b", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ _REFUSAL: Final = re.compile(
     \A[\s"'*_>#-]*
     (?:(?:oh|hi|hello|hey|well|unfortunately|regrettably)\b[\s,.!]*)*
     (?:
-      (?:i\s*(?:'|’)?\s*a?m\s+(?:really\s+|so\s+|very\s+)?(?:sorry|afraid)|(?:my\s+)?apolog(?:y|ies)|i\s+apologi[sz]e|sorry)
+      (?:i\s*+(?:['’]\s*+)?+a?m\s+(?:really\s+|so\s+|very\s+)?(?:sorry|afraid)|(?:my\s+)?apolog(?:y|ies)|i\s+apologi[sz]e|sorry)
         \b[^.!?\n]{0,60}?\b(?:can\s?no?t|can(?:'|’)t|unable|not\s+able|won(?:'|’)t|do\s+not|don(?:'|’)t|could\s+not|couldn(?:'|’)t)\b
       |(?:as|being)\s+an?\s+(?:ai|artificial|(?:large\s+)?language)\b[^.!?\n]{0,80}?\b(?:can\s?not|can(?:'|’)t|unable|not\s+able|do\s+not|don(?:'|’)t)\b
       |i\s+(?:can\s?not|can(?:'|’)t|will\s+not|won(?:'|’)t|am\s+(?:unable|not\s+able)\s+to|(?:must|have\s+to)\s+(?:decline|refuse))

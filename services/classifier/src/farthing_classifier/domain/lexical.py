@@ -49,7 +49,7 @@ _MARKS: Final = {
     ),
     "options": re.compile(r"^[ \t]{0,8}\(?[A-Ha-h][).:]\s", re.MULTILINE),
     "pauses": re.compile(r"[,;:]"),
-    "sentences": re.compile(r"[.!?。！？]+(?:\s|$)"),
+    "sentences": re.compile(r"[.!?。！？](?:\s|$)"),
     "blanks": re.compile(r"_{2,}|\.\.\.$"),
 }
 

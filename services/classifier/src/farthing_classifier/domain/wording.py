@@ -34,7 +34,8 @@ _LEADING: Final = re.compile(
     re.IGNORECASE,
 )
 _TRAILING: Final = re.compile(
-    r"(?:\s*(?<=\?)[\s,]*|[\s,.!;-]+)(?:please|pls|thanks?(?: you)?(?: (?:so|very) much| a lot| in advance)?"
+    r"(?:(?<=\?)[\s,]*+|(?<![\s,.!;-])[\s,.!;-]++)"
+    r"(?:please|pls|thanks?(?: you)?(?: (?:so|very) much| a lot| in advance)?"
     r"|cheers|many thanks|thx"
     r"|(?:i )?(?:really )?appreciate it|kind regards|best regards)[\s.!?,)]*$",
     re.IGNORECASE,

@@ -124,16 +124,18 @@ _LETTERS: Final = {
     Kind.STOP: "S",
 }  # fmt: skip
 _UNIT: Final = f"W{{0,{MAX_UNIT_WORDS}}}"
-_OPERAND: Final = rf"\(*(?:O(?=N))?N{_UNIT}(?:\){_UNIT})*"
+_OPERAND: Final = rf"\(*+(?:O(?=N))?N{_UNIT}(?:\){_UNIT})*"
 _EXPRESSION: Final = rf"{_OPERAND}(?:O{_OPERAND})*"
-_ENDING: Final = re.compile(rf"{_EXPRESSION}$")
+_WHOLE: Final = re.compile(rf"(?<!\(){_EXPRESSION}")
 _BEGINNING: Final = re.compile(rf"W{{0,{MAX_LEADING_WORDS}}}(?P<expression>{_EXPRESSION})")
 
 
 def _ending(row: Sequence[Token]) -> tuple[Value, frozenset[str]] | None:
     letters = "".join(_LETTERS[token.kind] for token in row)
-    match = _ENDING.search(letters)
-    if match is None:
+    match = None
+    for match in _WHOLE.finditer(letters):  # noqa: B007
+        pass
+    if match is None or match.end() < len(letters):
         return None
     start = match.start()
     if letters[start] == "O" and not _is_sign(row, start):
