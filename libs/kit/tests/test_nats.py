@@ -10,7 +10,7 @@ from nats.aio.msg import Msg
 from nats.js.api import ConsumerConfig
 
 from farthing_kit import nats
-from farthing_kit.errors import QueueUnavailable
+from farthing_kit.errors import MessageTooLarge, QueueUnavailable
 from farthing_kit.local.nats import Nats
 from farthing_kit.local.process import ChildProcess, Spec, free_port, tcp_says
 from farthing_kit.local.wheels import program
@@ -199,3 +199,32 @@ async def test_a_server_that_syncs_late_is_refused(nats_server: Nats, tmp_path: 
     await lax.stop()
     with pytest.raises(QueueUnavailable, match="cannot be read"):
         await nats.require_sync_always(f"http://127.0.0.1:{monitor}")
+
+
+async def test_a_connection_that_is_over_for_good_is_said_and_one_that_its_owner_ends_is_not(nats_url: str) -> None:
+    deaths: list[BaseException] = []
+    async with nats.connect(nats_url, name="test", died=deaths.append):
+        pass
+    assert deaths == []
+    async with nats.connect(nats_url, name="test", died=deaths.append) as client:
+        # As long as the server takes, and headers: nats-py sends it, and the server calls it a violation.
+        await client.publish("any", b"x" * client.max_payload, headers={"Nats-Msg-Id": "q"})
+        await until(lambda: client.is_closed)
+        await until(lambda: bool(deaths))
+    assert [type(death) for death in deaths] == [nats.ConnectionOver]
+
+
+async def test_what_is_too_large_for_the_server_is_refused_and_the_connection_goes_on(nats_url: str) -> None:
+    telemetry = Telemetry("test")
+    async with nats.connect(nats_url, name="test") as client:
+        js = client.jetstream()
+        await nats.ensure_stream(
+            js, nats.Stream(name="BIG", subjects=["big"], max_bytes=2**24, max_message_bytes=2**22)
+        )
+        limit = nats.payload_limit(client)
+        with pytest.raises(MessageTooLarge):
+            await nats.publish(js, telemetry, "big", bytes(limit + 1), message_id="q" * 256)
+        with pytest.raises(MessageTooLarge):
+            await nats.request(client, "big", bytes(limit + 1))
+        await nats.publish(js, telemetry, "big", bytes(limit), message_id="q" * 256)
+        assert client.is_connected

@@ -20,7 +20,8 @@ from nats.js import JetStreamContext
 from nats.js.api import ConsumerConfig, DiscardPolicy, PubAck, RetentionPolicy, StorageType, StreamConfig
 from opentelemetry.trace import SpanKind
 
-from farthing_kit.errors import QueueUnavailable
+from farthing_kit.errors import MessageTooLarge, QueueUnavailable
+from farthing_kit.tasks import Died
 from farthing_kit.telemetry import Attr, Telemetry, logs, tracing
 from farthing_kit.telemetry.names import MetricName
 
@@ -39,28 +40,62 @@ REQUEST_TIMEOUT_S: Final = 2.0
 MONITOR_TIMEOUT_S: Final = 2.0
 CHUNK_MESSAGES: Final = 65_536
 
+# Of a message for its headers: the server counts them in its max_payload, nats-py does not, and what is larger ends the
+# connection for good.
+HEADER_BYTES: Final = 1024
+
 _log = logs.get("kit.nats")
 Handler = Callable[[Msg], Awaitable[None]]
 
 
+class ConnectionOver(Exception):
+    """The connection was closed, and not by its owner."""
+
+
+def payload_limit(client: Client) -> int:
+    """How long a payload may be, so that it and its headers are no more than the server takes."""
+    return client.max_payload - HEADER_BYTES
+
+
+def _require_fit(client: Client, payload: bytes) -> None:
+    if len(payload) > payload_limit(client):
+        raise MessageTooLarge(f"the message has {len(payload)} bytes; NATS takes {payload_limit(client)}")
+
+
 @asynccontextmanager
 async def connect(
-    url: str, *, name: str, telemetry: Telemetry | None = None, connect_timeout_s: float = START_TIMEOUT_S
+    url: str,
+    *,
+    name: str,
+    telemetry: Telemetry | None = None,
+    connect_timeout_s: float = START_TIMEOUT_S,
+    died: Died | None = None,
 ) -> AsyncIterator[Client]:
     """A connection that reconnects for ever and is drained at the end.
 
     The first time it waits for a server, `connect_timeout_s` at most, then raises QueueUnavailable.
     url: one or several servers, with commas. name: shown by the server, such as "scheduler".
+    died: hears when the connection is over for good, since the server called it wrong: nats-py then closes the client,
+    which nothing opens again. Process.crash.
     """
     made = telemetry or Telemetry(name)
     client = Client()
+    ending = False
+
+    async def closed() -> None:
+        if not ending:
+            _log.error("the connection to NATS is over for good", name=name)
+            if died is not None:
+                died(ConnectionOver(name))
+
     shown = _without_secrets(url)
     loop = asyncio.get_running_loop()
     notice = loop.call_later(START_SILENCE_S, lambda: _log.warning("waiting for NATS", address=shown))
     try:
         async with asyncio.timeout(connect_timeout_s):
-            await client.connect(**_connect_options(url, name, made))
+            await client.connect(**_connect_options(url, name, made), closed_cb=closed)
     except (OSError, TimeoutError, nats.errors.Error) as error:
+        ending = True
         await client.close()
         raise QueueUnavailable(f"NATS cannot be reached at {shown}; start it or check the address") from error
     finally:
@@ -68,6 +103,7 @@ async def connect(
     try:
         yield client
     finally:
+        ending = True
         await _drain(client)
 
 
@@ -224,7 +260,9 @@ async def publish(
     message_id: str | None = None,
     timeout_s: float = REQUEST_TIMEOUT_S,
 ) -> PubAck:
-    """Publish to JetStream with the trace in the headers; returns once it is stored. QueueUnavailable otherwise."""
+    """Publish to JetStream with the trace in the headers; returns once it is stored. QueueUnavailable otherwise;
+    MessageTooLarge for what the server would not take."""
+    _require_fit(js._nc, payload)
     with telemetry.span(
         "publish", kind=SpanKind.PRODUCER, attributes={Attr.MESSAGING_SYSTEM: "nats", Attr.MESSAGING_OPERATION: "send"}
     ):
@@ -249,7 +287,9 @@ def queue_error(error: BaseException) -> QueueUnavailable:
 
 
 async def request(client: Client, subject: str, payload: bytes, *, timeout_s: float = REQUEST_TIMEOUT_S) -> Msg:
-    """Ask on core NATS, with the trace in the headers. QueueUnavailable if nobody answers in time."""
+    """Ask on core NATS, with the trace in the headers. QueueUnavailable if nobody answers in time; MessageTooLarge for
+    what the server would not take."""
+    _require_fit(client, payload)
     try:
         return await client.request(subject, payload, timeout=timeout_s, headers=trace_headers() or None)
     except (nats.errors.Error, TimeoutError, OSError) as error:

@@ -29,6 +29,7 @@ from farthing_kit import record_batch, tasks
 from farthing_kit.clock import Clock
 from farthing_kit.errors import InvalidArgument, QueueUnavailable
 from farthing_kit.journal import Journal, JournalFull, Record
+from farthing_kit.nats import payload_limit
 from farthing_kit.record_batch import publish_batch, record_headers, traceparent
 from farthing_kit.telemetry import Telemetry, logs
 from farthing_kit.telemetry.names import MetricName
@@ -50,8 +51,6 @@ MAX_REFUSED_BYTES: Final = 16 * 1024 * 1024
 # What is refused as often as that, each time while others go through, is refused for good.
 MAX_REFUSALS: Final = 10
 MAX_NAME_CHARS: Final = 256
-# For the headers of a message; the server counts them in its max_payload.
-HEADER_BYTES: Final = 1024
 
 # JetStream's code for a batch to a stream without allow_atomic.
 _ATOMIC_DISABLED: Final = 10174
@@ -193,7 +192,7 @@ class Outbox:
         self._broken = True
 
     def _check(self, message_id: str, subject: str, payload: bytes) -> None:
-        limit = min(MAX_RECORD_BYTES, self._client.max_payload - HEADER_BYTES)
+        limit = min(MAX_RECORD_BYTES, payload_limit(self._client))
         if len(payload) > limit:
             raise InvalidArgument(f"the message has {len(payload)} bytes; the outbox takes {limit}")
         if len(message_id) > MAX_NAME_CHARS or not _ID.fullmatch(message_id):
@@ -216,7 +215,7 @@ class Outbox:
         return batch
 
     def _is_too_large(self, record: Record) -> bool:
-        return self._client.is_connected and len(record.payload) > self._client.max_payload - HEADER_BYTES
+        return self._client.is_connected and len(record.payload) > payload_limit(self._client)
 
     async def _published_as_one(self, batch: Sequence[Record]) -> bool:
         """Publish a batch that JetStream takes as a whole or not at all (ADR-50): one sync, one acknowledgement.

@@ -119,7 +119,9 @@ async def _open(process: Build) -> Stores:
     redis = await process.enter(_redis(settings))
     wait_s = settings.start_wait_ms / 1000
     nats = await process.enter(
-        kit_nats.connect(settings.nats_url, name=SERVICE, telemetry=process.telemetry, connect_timeout_s=wait_s)
+        kit_nats.connect(
+            settings.nats_url, name=SERVICE, telemetry=process.telemetry, connect_timeout_s=wait_s, died=process.crash
+        )
     )
     observer = MetricsObserver(process.telemetry.metrics)
     keep = Keep(closed=timedelta(milliseconds=settings.closed_keep_ms))

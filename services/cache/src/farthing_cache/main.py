@@ -64,7 +64,9 @@ async def build(process: Process[CacheSettings]) -> None:
     """Redis, NATS, the use cases, the service."""
     settings = process.settings
     stores = await _stores(process)
-    client = await process.enter(nats.connect(settings.nats_url, name="cache", telemetry=process.telemetry))
+    client = await process.enter(
+        nats.connect(settings.nats_url, name="cache", telemetry=process.telemetry, died=process.crash)
+    )
     sets = await _vector_sets(process, stores) if settings.vector_sets else None
     announcer = NatsAnnouncer(client, process.clock)
     answers = _answers(process, stores, announcer, sets)

@@ -91,7 +91,9 @@ class Memories:
 
 async def build(process: GatewayProcess) -> None:
     """Peers, memories, the catalogue, the way of a request, the service."""
-    client = await process.enter(nats.connect(process.settings.nats_url, name="gateway", telemetry=process.telemetry))
+    client = await process.enter(
+        nats.connect(process.settings.nats_url, name="gateway", telemetry=process.telemetry, died=process.crash)
+    )
     usage = await _usage(process, client)
     book = await process.enter(open_outcomes(client, process.telemetry, _bounds(process.settings), died=process.crash))
     peers = _peers(process, usage)

@@ -59,7 +59,9 @@ async def build(process: Process[SchedulerSettings]) -> None:
 async def _parts(process: Process[SchedulerSettings]) -> _Parts:
     settings = process.settings
     _check(settings)
-    client = await process.enter(kit_nats.connect(settings.nats_url, name="scheduler", telemetry=process.telemetry))
+    client = await process.enter(
+        kit_nats.connect(settings.nats_url, name="scheduler", telemetry=process.telemetry, died=process.crash)
+    )
     await kit_nats.require_sync_always(settings.nats_monitor_url)
     topology = Topology(client, _stream(settings), ack_wait_s=settings.ack_wait_ms / 1000)
     await topology.ensure_stream()
