@@ -14,6 +14,7 @@ from farthing.type.v1.model_pb2 import FINISH_REASON_CANCELLED
 from farthing.type.v1.principal_pb2 import Principal
 from farthing.type.v1.usage_pb2 import Quote, TokenUsage
 from farthing_accounting.adapters.nats.dead import DEAD_STREAM
+from farthing_accounting.adapters.postgres.database import Database
 from farthing_accounting.app import folding
 from farthing_accounting.config import AccountingSettings
 from farthing_accounting.main import build
@@ -212,3 +213,29 @@ async def test_a_dead_letter_stream_of_an_older_release_takes_the_new_bounds(
         await small.until_settled()
         subjects = (await js.stream_info(DEAD_STREAM, subjects_filter="dlq.>")).state.subjects
         assert subjects == {"dlq.usage": 9, "dlq.usage.acme": 1}
+
+
+# --- a ledger from a backup
+
+
+async def test_a_ledger_that_was_restored_is_counted_anew(accounting: Accounting, database: Database) -> None:
+    """Redis is younger than the ledger: the numbers of lost transactions are given again, and are not counted yet."""
+    await accounting.set_budget(money=10 * HELD)
+    quote = await quote_of(accounting)
+    for name in ("q1", "q2", "q3"):
+        await accounting.publish(usage_event(name, quote))
+        await accounting.until_settled()
+    assert (await standing(accounting))[0] == 3 * COST
+    async with database.transaction() as connection:
+        await connection.execute("SET LOCAL session_replication_role = replica")
+        for table in ("entries", "usage_events", "transactions"):
+            await connection.execute(f"DELETE FROM {table} WHERE transaction_id > 1".encode())
+        await connection.execute("ALTER TABLE transactions ALTER transaction_id RESTART WITH 2")
+        # As a table that was read back from a dump: made anew.
+        await connection.execute("CLUSTER transactions USING transactions_pkey")
+    await accounting.publish(usage_event("q4", quote))
+    await accounting.until_settled()
+    assert (await standing(accounting))[0] == 2 * COST
+    await accounting.publish(usage_event("q5", quote))
+    await accounting.until_settled()
+    assert (await standing(accounting))[0] == 3 * COST

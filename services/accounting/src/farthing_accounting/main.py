@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import secrets
 from collections.abc import Awaitable, Callable
@@ -125,7 +126,7 @@ async def _open(process: Build) -> Stores:
     )
     observer = MetricsObserver(process.telemetry.metrics)
     keep = Keep(closed=timedelta(milliseconds=settings.closed_keep_ms))
-    guard, unsettled = _guard(process), PostgresUnsettled(database)
+    guard, ledger, unsettled = _guard(process), PostgresLedger(database), PostgresUnsettled(database)
     grace, window = (timedelta(milliseconds=ms) for ms in (settings.awaiting_ms, settings.recovery_ms))
     awaiting = Awaiting(JetStreamProgress(nats, process.clock), unsettled, process.clock, grace=grace)
     return Stores(
@@ -134,11 +135,17 @@ async def _open(process: Build) -> Stores:
         guard=guard,
         nats=nats,
         reservations=RedisReservations(
-            redis, keep=keep, on_expired=observer.expired, lapse=awaiting.lapse, window=window, guard=guard
+            redis,
+            keep=keep,
+            on_expired=observer.expired,
+            lapse=awaiting.lapse,
+            window=window,
+            ledger_life=lambda: ledger.life,
+            guard=guard,
         ),
         unsettled=unsettled,
         awaiting=awaiting,
-        ledger=PostgresLedger(database),
+        ledger=ledger,
         prices=PostgresPrices(database),
         budgets=PostgresBudgets(database),
         usage=JetStreamUsage(
@@ -153,6 +160,7 @@ async def _prepare(process: Build, stores: Stores) -> None:
     await _until(process, "postgresql", stores.database.ping)
     for name in await migrate(stores.database):
         process.log.info("migrated", name=name)
+    await stores.ledger.look()
     await _until(process, "redis", lambda: answers(stores.redis, stores.guard))
     await require_no_eviction(stores.redis, stores.guard)
     await stores.reservations.look()
@@ -230,7 +238,7 @@ def _start(process: Build, stores: Stores) -> None:
     process.start("look after the usage stream", stores.usage.keep_house())
     process.start("watch redis", _watch(process, "redis", lambda: _redis_well(stores)))
     lasts_s = process.settings.limits_stale_ms / 1000
-    process.start("watch postgresql", _watch(process, "postgresql", stores.database.ping, lasts_s))
+    process.start("watch postgresql", _watch(process, "postgresql", lambda: _looked_at(stores), lasts_s))
     process.start("watch nats", _watch(process, "nats", lambda: _connected(stores.nats)))
     process.start("watch the books", _watch(process, "books", stores.awaiting.look))
     process.on_drain(folding.stop)
@@ -260,6 +268,15 @@ async def _redis_well(stores: Stores) -> bool:
         await stores.reservations.look()
     except StoreUnavailable:
         return False
+    return True
+
+
+async def _looked_at(stores: Stores) -> bool:
+    """Whether PostgreSQL answers; and that it was not restored from a backup, or that this is known."""
+    if not await stores.database.ping():
+        return False
+    with contextlib.suppress(StoreUnavailable):
+        await stores.ledger.look()
     return True
 
 

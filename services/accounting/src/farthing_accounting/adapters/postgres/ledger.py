@@ -8,6 +8,7 @@ from typing import Any, Final
 import psycopg
 
 from farthing_accounting.adapters.postgres import posting, reports, verification
+from farthing_accounting.adapters.postgres.connections import Connection
 from farthing_accounting.adapters.postgres.database import Database
 from farthing_accounting.domain.budgets import Counter
 from farthing_accounting.domain.ledger import Account, Booking, Entry, Transaction, Verification
@@ -23,10 +24,16 @@ from farthing_kit.usage import Tokens
 FOLD_LOCK: Final = 7_201_005
 VERIFY_TIMEOUT_S: Final = 60.0
 
-_SPENT: Final = """
+# Another one after every restart of the server, and where the table was made anew: a restore from a backup, a failover
+# to a server that is behind, and a dump that is read back each do one of them.
+_LIFE: Final = """(
+SELECT left(md5(concat_ws(' ', pg_postmaster_start_time(), pg_relation_filenode(to_regclass('transactions')), d.oid)),
+            8)
+  FROM pg_database d WHERE d.datname = current_database())"""
+_SPENT: Final = f"""
 WITH position AS (SELECT coalesce(max(transaction_id), 0) AS id FROM transactions)
 SELECT coalesce(sum(u.cost) FILTER (WHERE w.request_id IS NULL), 0)::bigint,
-       coalesce(sum(u.tokens) FILTER (WHERE w.request_id IS NULL), 0)::bigint, (SELECT id FROM position)
+       coalesce(sum(u.tokens) FILTER (WHERE w.request_id IS NULL), 0)::bigint, (SELECT id FROM position), {_LIFE}
   FROM unnest(%s::int[], %s::text[], %s::int[], %s::text[], %s::timestamptz[], %s::timestamptz[])
        AS c (number, org, kind, scope_id, starts, ends)
   LEFT JOIN usage_events u
@@ -35,7 +42,7 @@ SELECT coalesce(sum(u.cost) FILTER (WHERE w.request_id IS NULL), 0)::bigint,
   LEFT JOIN waste w USING (request_id, attempt_id, run)
  GROUP BY c.number
  ORDER BY c.number
-"""
+"""  # noqa: S608 - all of it is in this file
 _TRANSACTIONS: Final = """
 SELECT t.transaction_id, t.request_id, t.create_time,
        array_agg(e.account ORDER BY e.line), array_agg(e.amount ORDER BY e.line)
@@ -51,10 +58,22 @@ SELECT t.transaction_id, t.request_id, t.create_time,
 
 
 class PostgresLedger:
-    """Usage events and their transactions, written together."""
+    """Usage events and their transactions, written together. `life` is the one that was seen last: a ledger that was
+    restored from a backup gives the numbers of its lost transactions again, and what was counted by them is wrong."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self.life = ""
+
+    async def look(self) -> None:
+        """See which life it is in."""
+        async with self._database.transaction() as connection:
+            await self._see(connection)
+
+    async def _see(self, connection: Connection, more: str = "", *values: Any) -> None:
+        row = await (await connection.execute(f"SELECT {_LIFE}{more}".encode(), values)).fetchone()
+        assert row is not None
+        self.life = row[0]
 
     async def post(self, bookings: Sequence[Booking]) -> Sequence[Posted]:
         """One commit for the whole batch."""
@@ -62,7 +81,7 @@ class PostgresLedger:
             return []
         try:
             async with self._database.transaction() as connection:
-                await connection.execute("SELECT pg_advisory_xact_lock(%s)", (FOLD_LOCK,))
+                await self._see(connection, ", pg_advisory_xact_lock(%s)", FOLD_LOCK)
                 known = await posting.known(connection, bookings)
                 made = plan(bookings, known)
                 ids = await posting.write(connection, made)
@@ -81,7 +100,8 @@ class PostgresLedger:
             [counter.period.end for counter in counters],
         )
         async with self._database.transaction() as connection:
-            rows = await (await connection.execute(_SPENT, columns)).fetchall()
+            rows = await (await connection.execute(_SPENT.encode(), columns)).fetchall()
+            self.life = rows[0][3] if rows else self.life
         spent = tuple(
             Spent(counter, NanoUsd(row[0]), Tokens(row[1])) for counter, row in zip(counters, rows, strict=True)
         )

@@ -74,7 +74,7 @@ def _script(name: str, head: str) -> str:
 class RedisReservations:
     """`clock` is for tests: without one, the time of the Redis server decides what has expired. `on_expired` is told
     how many reservations a script found expired. Those that expired before `lapse()` do not await a booking any more:
-    never, without it."""
+    never, without it. Counters that were loaded in another `ledger_life` are not trusted."""
 
     def __init__(
         self,
@@ -85,6 +85,7 @@ class RedisReservations:
         on_expired: Callable[[int], None] | None = None,
         lapse: Callable[[], datetime] = lambda: NEVER,
         window: timedelta = timedelta(seconds=3),
+        ledger_life: Callable[[], str] = lambda: "",
         guard: StoreGuard | None = None,
     ) -> None:
         self._redis = redis
@@ -93,6 +94,7 @@ class RedisReservations:
         self._on_expired = on_expired or _ignore
         self._lapse = lapse
         self._window = window
+        self._ledger_life = ledger_life
         self._mine = Mine()
         self._life: Life | None = None
         self._common: dict[str, Any] = {
@@ -281,6 +283,7 @@ class RedisReservations:
         record_prefix, trace_prefix = keys.of("")
         lapse = int(self._lapse().timestamp() * 1000)
         body = {**self._common, **ask, "record_prefix": record_prefix, "trace_prefix": trace_prefix, "lapse": lapse}
+        body["ledger"] = self._ledger_life()
         if self._clock is not None:
             body["now"] = str(int(self._clock.now().timestamp() * 1000))
         return json.dumps(body)

@@ -4,17 +4,18 @@
 -- true also for one who read the ledger before the transaction was committed (see install.lua). A counter that was loaded
 -- after the commit has the transaction already: its position tells.
 --
--- The mark keeps the same call from being done twice; a transaction that is settled again later is recounted.
+-- The mark keeps the same call from being done twice; a transaction that is settled again later is recounted. It names the
+-- life of the ledger: one that was restored gives the numbers of its lost transactions to others.
 -- ask.marker_at says which key is the mark; the counters are before it. ask.amount and ask.tokens are texts: what was
 -- spent may be greater than what a double holds, and is only ever added.
 local now = moment()
 local reaped = reap(now)
 
 local life = incarnation()
-local first = redis.call('SET', KEYS[ask.marker_at], 1, 'NX', 'PX', ask.closed_keep_ms)
-if not first and not ask.recount then
+if redis.call('GET', KEYS[ask.marker_at]) == ask.ledger and not ask.recount then
   return {'repeated', reaped}
 end
+redis.call('SET', KEYS[ask.marker_at], ask.ledger, 'PX', ask.closed_keep_ms)
 
 if ask.id ~= '' then
   close(ask.id, SETTLED)

@@ -1,7 +1,7 @@
 -- What every script of this folder begins with.
 --
 -- All keys of an organisation share its hash tag, so that they lie in one slot of a Redis Cluster:
---   KEYS[1] meta   hash: inc = life of the server that `pos` belongs to, pos = newest transaction settled in it,
+--   KEYS[1] meta   hash: inc = lives of server and ledger that `pos` belongs to, pos = newest transaction settled in it,
 --                  lim = newest announced version of the limits, opens = when limits may be compared with again
 --   KEYS[2] held   hash: <scope>|m, <scope>|t = money and tokens held by reservations that are open or await their
 --                  booking; <scope>|n = requests in flight: those of open ones
@@ -11,7 +11,7 @@
 --   KEYS[5] the record of the reservation at hand, a hash: st = open or expired, d = digest of its body, m, t, n (not
 --                  there: 1), exp, sc = its scopes, mo = model, pv = price version, x:<key> = digest of an extension
 --   KEYS[6] the trace that it leaves when it is closed, a number (see ENDED): what comes late finds it
---   from KEYS[7] on, counters, hashes: inc = life of the server in which it was loaded, pos = newest transaction that is
+--   from KEYS[7] on, counters, hashes: inc = lives in which it was loaded, pos = newest transaction that is
 --                  in what was loaded, m, t = money and tokens spent
 -- Records of other reservations of the same organisation (those that expire meanwhile) are reached by ask.record_prefix,
 -- their traces by ask.trace_prefix.
@@ -41,9 +41,10 @@ local function moment()
 end
 
 -- A server that restarts (perhaps from an append-only file that misses its last second) or a replica that takes over has
--- another run id: what was counted before is not trusted, and is loaded from the ledger again.
+-- another run id; a ledger that was restored, or restarted, another life. What was counted before is not trusted then, and
+-- is loaded from the ledger again.
 local function incarnation()
-  return string.match(redis.call('INFO', 'server'), 'run_id:(%x+)')
+  return string.match(redis.call('INFO', 'server'), 'run_id:(%x+)') .. ask.ledger
 end
 
 local function number(text)
