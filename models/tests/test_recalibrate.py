@@ -107,8 +107,11 @@ def test_the_names_of_the_contract_are_read_too(tmp_path: Path, calibration: Pat
         ("{", "is not JSON"),
         ("[]", "is not an object"),
         (json.dumps({**ROW, "tier": "huge"}), "tier must be one of small, medium, large"),
-        (json.dumps({**ROW, "score": None}), "score must be a finite number"),
-        (json.dumps({**ROW, "score": float("nan")}), "score must be a finite number"),
+        ("[" * 100_000, "is not JSON"),
+        (json.dumps({**ROW, "score": None}), "score is None, must be a number from"),
+        (json.dumps({**ROW, "score": float("nan")}), "score is nan, must be a number from"),
+        (json.dumps({**ROW, "score": "1"}), "score must be a number, without quotation marks"),
+        (json.dumps({**ROW, "score": 10**400}), "must be a number from"),
         (json.dumps({**ROW, "outcome": True}), "outcome must be a text"),
         (json.dumps({**ROW, "request_id": ""}), "request_id must be a text"),
         (json.dumps({**ROW, "cascade": "no"}), "cascade must be true or false"),
@@ -129,13 +132,21 @@ def test_a_bad_line_is_named_with_its_number(
     assert "\n" not in told
 
 
+def test_a_byte_order_mark_and_separators_inside_strings_do_no_harm(tmp_path: Path, calibration: Path) -> None:
+    file = tmp_path / "marked.jsonl"
+    named = [{**row, "request_id": f"{row['request_id']}\u2028\u0085"} for row in rows(100)]
+    lines = "".join(json.dumps(row, ensure_ascii=False) + "\r\n" for row in named)
+    file.write_bytes(b"\xef\xbb\xbf" + lines.encode())
+    assert run(tmp_path, file, calibration)[0] == 0
+
+
 def test_files_that_cannot_be_read_are_named(
     tmp_path: Path, calibration: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(tmp_path, tmp_path / "nowhere.jsonl", calibration)[0] == recalibrate.USAGE
     assert "nowhere.jsonl" in capsys.readouterr().err
     broken = tmp_path / "broken.json"
-    for text in ("", "[]", '{"version": "x"}', "\x00"):
+    for text in ("", "[]", '{"version": "x"}', "\x00", "[" * 100_000):
         broken.write_text(text)
         assert run(tmp_path, outcomes(tmp_path, rows(60)), broken)[0] == recalibrate.USAGE
         assert "broken.json" in capsys.readouterr().err

@@ -66,6 +66,13 @@ def test_an_exception_shows_its_type_and_places_only(stream: io.StringIO) -> Non
     assert theirs["event"] == "it went wrong: %s"
 
 
+def test_a_line_of_a_library_that_says_nothing_is_a_line(stream: io.StringIO) -> None:
+    logs.setup("gateway", stream=stream)
+    logging.getLogger("some.library").warning("")
+    logging.getLogger("some.library").warning("first\nsecond")
+    assert [line["event"] for line in lines(stream)] == ["", "first"]
+
+
 def test_levels_and_forms_are_as_set(stream: io.StringIO) -> None:
     logs.setup("gateway", format=LogFormat.TEXT, level=LogLevel.WARNING, stream=stream)
     log = logs.get("gateway")

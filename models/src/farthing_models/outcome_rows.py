@@ -8,16 +8,18 @@ One object a line with the fields of farthing.gateway.v1.ObservedOutcome. Read a
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
 from farthing_classifier.domain.tiers import TIERS
+from farthing_kit import numbers
 from farthing_models.recalibration import Observation
 
 _TIERS: Final = {tier.value: tier for tier in TIERS}
+# Log-odds: beyond these a probability is 0 or 1 to every digit.
+MAX_SCORE: Final = 1_000.0
 _OUTCOMES: Final = {"acceptable": True, "not_acceptable": False}
 
 
@@ -28,7 +30,7 @@ class OutcomeError(ValueError):
 def load(path: Path, since: datetime | None = None) -> list[Observation]:
     """The outcomes of a file, in its order; with `since` only those of requests that were decided from then on."""
     try:
-        text = path.read_text("utf-8")
+        text = path.read_text("utf-8-sig")  # some editors write a byte order mark
     except (OSError, UnicodeDecodeError) as error:
         raise OutcomeError(f"cannot read {path}: {getattr(error, 'strerror', None) or 'it is not UTF-8'}") from None
     return list(_rows(path, text, since))
@@ -50,7 +52,7 @@ def _rows(path: Path, text: str, since: datetime | None) -> Iterator[Observation
 def _object(line: str) -> Mapping[str, Any]:
     try:
         row = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         raise OutcomeError("is not JSON") from None
     if not isinstance(row, dict):
         raise OutcomeError("is not an object of JSON")
@@ -72,9 +74,12 @@ def _observation(row: Mapping[str, Any]) -> Observation:
 
 def _score(row: Mapping[str, Any]) -> float:
     score = row.get("score")
-    if isinstance(score, bool) or not isinstance(score, int | float) or not math.isfinite(score):
-        raise OutcomeError("score must be a finite number")
-    return float(score)
+    if isinstance(score, str):
+        raise OutcomeError("score must be a number, without quotation marks")
+    try:
+        return numbers.number(score, -MAX_SCORE, MAX_SCORE)
+    except ValueError as error:
+        raise OutcomeError(f"score {error}") from None
 
 
 def _moment(row: Mapping[str, Any]) -> datetime:

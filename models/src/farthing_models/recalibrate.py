@@ -48,7 +48,7 @@ def read(path: Path) -> Calibration:
         raise CalibrationError(f"cannot read the calibration {path}: {error.strerror}") from None
     except CalibrationError as error:
         raise CalibrationError(f"{path}: {error}") from None
-    except (ValueError, AttributeError):
+    except (ValueError, AttributeError, RecursionError):
         raise CalibrationError(f"{path} is no calibration") from None
 
 

@@ -51,6 +51,7 @@ def test_what_is_written_is_what_is_read() -> None:
         (with_small(probabilities=[0.1, 0.5, 0.4]), "probabilities must rise strictly, but number 3 does not"),
         (with_small(probabilities=[0.1, 0.5, 1.4]), "within 0 and 1"),
         (with_small(scores=[0.0, 1.0, float("nan")]), "scores must be finite"),
+        (with_small(scores=[0, 1, 10**400]), "scores must be finite"),
         (file(tiers=dict.fromkeys(("small", "medium", "large"), 3)), "tiers.small must hold scores and probabilities"),
     ],
 )

@@ -100,7 +100,7 @@ def line(record: logging.LogRecord, service: str) -> dict[str, Any]:
         "level": record.levelname.lower(),
         "service": service,
         "logger": record.name,
-        "event": record.getMessage() if ours else str(record.msg).splitlines()[0][:200],
+        "event": record.getMessage() if ours else str(record.msg).partition("\n")[0][:200],
     }
     entry.update(_ids())
     entry.update(_fields(record))

@@ -127,7 +127,10 @@ def _numbers(entry: Mapping[str, Any], name: str) -> tuple[float, ...]:
         raise CalibrationError(f"{name} must be a list of numbers")
     if not all(isinstance(value, int | float) and not isinstance(value, bool) for value in values):
         raise CalibrationError(f"{name} must be a list of numbers")
-    numbers = tuple(float(value) for value in values)
+    try:
+        numbers = tuple(float(value) for value in values)
+    except OverflowError:  # a whole number of hundreds of digits
+        numbers = (math.inf,)
     if not all(math.isfinite(number) for number in numbers):
         raise CalibrationError(f"{name} must be finite")
     return numbers
