@@ -119,6 +119,39 @@ def test_a_linear_pattern_is_not_taken_for_another(pattern: str) -> None:
     assert not list(growth(f"x{pattern}", 0, False))
 
 
+SOURCE = """
+import re
+_AT_THE_TOP = re.compile("a" + "b", re.I)
+ALL = {"one": [re.compile(each) for each in ("c", "d")]}
+MORE = list(map(re.compile, ["e"]))
+
+def function(text, word):
+    _AT_THE_TOP.fullmatch(text)
+    re.sub(r"f", "", text, flags=re.M)
+    return re.search(NAME, text) or re.match(rf"{word}+", text)
+"""
+
+
+def test_a_pattern_is_found_wherever_it_stands() -> None:
+    compiled = [found.Compiled("", line, pattern, 0) for line, pattern in ((3, "ab"), (4, "c"), (4, "d"), (5, "e"))]
+    rows = found.in_source(SOURCE, "file.py", {"re": re, "NAME": "g"}, compiled)
+    assert {(row.line, row.pattern, row.anchored) for row in rows} == {
+        (3, "ab", True),
+        (4, "c", False),
+        (4, "d", False),
+        (5, "e", False),
+        (9, "f", False),
+        (10, "g", False),
+        (10, None, True),
+    }
+
+
+@pytest.mark.parametrize("line", ["from re import compile", "import re as regexes", "import regex"])
+def test_what_would_hide_a_pattern_is_refused(line: str) -> None:
+    with pytest.raises(SystemExit, match="can be found"):
+        list(found.in_source(line, "file.py", {}, []))
+
+
 def test_each_pattern_is_attacked_in_at_least_ten_ways() -> None:
     for pattern, flags, _ in every_pattern():
         assert len(list(attacks(pattern, flags, SIZE))) >= 10

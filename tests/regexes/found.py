@@ -11,7 +11,7 @@ import importlib.util
 import json
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import ModuleType
@@ -19,6 +19,7 @@ from typing import Any
 
 ROOT = Path(__file__).parents[2]
 FOLDERS = ("libs", "services", "cli", "models", "deploy", "bench")
+MODULES = ("re", "regex", "re2")
 FUNCTIONS = ("compile", "match", "fullmatch", "search", "sub", "subn", "split", "findall", "finditer")
 ANCHORED = {"match", "fullmatch"}
 
@@ -88,22 +89,18 @@ def imported(path: Path) -> ModuleType | None:
         return None
 
 
-def calls(path: Path, compiled: list[Compiled]) -> Iterator[Found]:
-    """Every call of `re` in a file."""
-    tree = ast.parse(path.read_text())
-    where = str(path.relative_to(ROOT))
-    module = None if path.name == "__main__.py" else imported(path)
-    names = vars(module) if module is not None else {"re": re}
-    others = [each for each in compiled if each.path == str(path)]
+def in_source(source: str, where: str, names: dict[str, Any], compiled: Sequence[Compiled]) -> Iterator[Found]:
+    """Every call of `re` in a file, with the names of its module and what was compiled while it was imported."""
+    tree = ast.parse(source)
+    others = list(compiled)
     for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom) and node.module == "re":
-            raise SystemExit(f"{where}:{node.lineno}: write re.{node.names[0].name}, which can be found")
+        _refuse_other_ways(node, where)
         if not isinstance(node, ast.Call) or not _is_of_re(node.func):
             continue
         assert isinstance(node.func, ast.Attribute)
         lines = range(node.lineno, (node.end_lineno or node.lineno) + 1)
         known: set[tuple[str | bytes | None, int]] = {
-            (each.pattern, each.flags) for each in compiled if each.path == str(path) and each.line in lines
+            (each.pattern, each.flags) for each in compiled if each.line in lines
         }
         others = [each for each in others if each.line not in lines]
         anchored = _methods(node, tree) <= ANCHORED if node.func.attr == "compile" else node.func.attr in ANCHORED
@@ -111,6 +108,16 @@ def calls(path: Path, compiled: list[Compiled]) -> Iterator[Found]:
             yield _found(where, node.lineno, ast.unparse(node.args[0]), pattern, flags, anchored)
     for each in others:  # compiled by other means, such as map(re.compile, ...)
         yield _found(where, each.line, "", each.pattern, each.flags, anchored=False)
+
+
+def _refuse_other_ways(node: ast.AST, where: str) -> None:
+    """So that what stands in a function is found by its name."""
+    if isinstance(node, ast.ImportFrom) and node.module in MODULES:
+        raise SystemExit(f"{where}:{node.lineno}: write re.{node.names[0].name}, which can be found")
+    if isinstance(node, ast.Import):
+        for each in node.names:
+            if each.name in MODULES and (each.name, each.asname) != ("re", None):
+                raise SystemExit(f"{where}:{node.lineno}: write import re, whose patterns can be found")
 
 
 def _found(path: str, line: int, source: str, pattern: str | bytes | None, flags: int, anchored: bool) -> Found:
@@ -161,10 +168,13 @@ def _assigned(tree: ast.Module) -> Iterator[tuple[str, ast.expr]]:
 def main() -> None:
     sys.path[:0] = [str(ROOT), str(ROOT / "deploy/config/triton/python")]
     compiled = record()
+    modules = {path: imported(path) for path in files() if path.name != "__main__.py"}
+    rows: list[Found] = []
     for path in files():
-        if path.name != "__main__.py":
-            imported(path)
-    json.dump([asdict(found) for path in files() for found in calls(path, compiled)], sys.stdout)
+        module, here = modules.get(path), [each for each in compiled if each.path == str(path)]
+        names = vars(module) if module is not None else {"re": re}
+        rows += in_source(path.read_text(), str(path.relative_to(ROOT)), names, here)
+    json.dump([asdict(row) for row in rows], sys.stdout)
 
 
 if __name__ == "__main__":
