@@ -12,6 +12,7 @@ from typing import Any
 import grpc
 import pytest
 
+from farthing_inference.adapters.triton import failures
 from farthing_inference.adapters.triton.channels import Channels
 from farthing_inference.adapters.triton.engine import TritonEngine
 from farthing_inference.adapters.triton.probe import TritonProbe
@@ -170,6 +171,13 @@ async def test_broken_calls_mean_what_their_status_says(code: grpc.StatusCode, k
     found = await failure(says(then=abort))
     assert type(found) is kind
     assert "secret" not in str(found)
+
+
+def test_a_connection_that_breaks_while_the_request_is_written_is_no_failure_of_the_model() -> None:
+    broken = grpc.aio.AioRpcError(
+        grpc.StatusCode.INTERNAL, grpc.aio.Metadata(), grpc.aio.Metadata(), details="Internal error from Core"
+    )
+    assert isinstance(failures.of_rpc(broken), ServerUnreachable)
 
 
 async def test_a_port_where_nobody_listens_is_unreachable() -> None:

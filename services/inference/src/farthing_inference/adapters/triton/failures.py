@@ -36,6 +36,9 @@ _MEANINGS: Final[tuple[tuple[re.Pattern[str], type[ServerFailure], str], ...]] =
      "server not ready"),
 )  # fmt: skip
 
+# What grpc.aio itself says, with INTERNAL, of a call whose connection broke before its request was written.
+_WRITE_FAILED: Final = "Internal error from Core"
+
 
 def of_text(text: str, context_tokens: int) -> FarthingError | ServerFailure:
     """The meaning of an error message inside a stream."""
@@ -55,4 +58,6 @@ def of_rpc(error: grpc.aio.AioRpcError) -> FarthingError | ServerFailure:
         return DeadlineExceeded("the answer was not complete within the deadline; allow more time, or ask for less")
     if code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED):
         return ServerUnreachable(code.name.lower())
+    if error.details() == _WRITE_FAILED:
+        return ServerUnreachable("broken while it was written to")
     return EngineFailed(f"status {code.name}")
