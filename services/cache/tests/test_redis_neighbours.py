@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
@@ -36,14 +37,14 @@ async def client(redis_url: str) -> AsyncIterator[RedisClient]:
         yield client
 
 
-async def keep(client: RedisClient, numbers: range) -> Epoch:
+async def keep(client: RedisClient, numbers: range, life: timedelta = HOUR, tier: int = 2) -> Epoch:
     answers = RedisAnswers(
         client, NAMES, longest_life=HOUR, lease_time_to_live=HOUR, max_leaders=3, refresh=EarlyRefresh(0, 1.0)
     )
     epoch = (await RedisNeighbours(client, NAMES).news(ACME, PLACE, "0", 0)).epoch
     for number in numbers:
         kept = Kept(ENCODER, unit(number).astype("<f4").tobytes(), b"profile")
-        offer = Offer(ANSWER, HOUR, meaning=kept)
+        offer = Offer(replace(ANSWER, tier=tier), life, meaning=kept)
         verdict, _ = await answers.keep(ACME, key(number), offer, epoch)
         assert verdict is Verdict.KEPT
     return epoch
@@ -69,6 +70,24 @@ async def test_what_was_kept_is_read_step_by_step_as_it_was_written(client: Redi
     assert rest.complete
     assert rest.rows.id(1) == NAMES.entry_id(ACME, key(4))
     assert (await store.news(ACME, PLACE, rest.read_to, 3)).rows is None
+
+
+async def test_an_entry_that_is_kept_again_and_again_has_few_rows(client: RedisClient) -> None:
+    store = RedisNeighbours(client, NAMES)
+
+    async def rows() -> int:
+        news = await store.news(ACME, PLACE, "0", 1000)
+        return len(news.rows) if news.rows is not None else 0
+
+    for _ in range(30):
+        await keep(client, range(1), HOUR / 2)
+    assert await rows() == 1
+    await keep(client, range(1), HOUR)  # it ends much later now
+    assert await rows() == 2
+    await keep(client, range(1), HOUR, tier=3)  # who needs a larger tier finds it too
+    assert await rows() == 3
+    await keep(client, range(1, 2))
+    assert await rows() == 4
 
 
 async def test_a_place_without_a_log_has_no_news(client: RedisClient) -> None:

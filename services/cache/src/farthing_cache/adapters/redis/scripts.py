@@ -3,10 +3,10 @@
 `state` is a hash: `e` the epoch, `s` the mark (how many invalidations this epoch has seen, from 1), `x:<label>` the
 mark of a label's last invalidation. An entry is a hash: `a` answer, `k` its labels, `s` the mark of its look-up, `t`
 tier, `b` when it was written (ms of Redis's clock), `d` how long making it took (ms), `c` its cost, `w` value of one
-hit per byte, `h` hits, and for requests that mean the same `v` vector and `p` profile. A flight is a hash: `o` who
-leads, `u` until when (ms), `x` its stage, `n` the attempt, `a` provenance, `m` reason; its text is a string beside
-it. A flight's name ends with the mark at which it began: an invalidation, whatever it is about, parts who asks after it
-from what was begun before. Every time is Redis's own."""
+hit per byte, `h` hits, and for requests that mean the same `v` vector, `p` profile and `r` when its last row in the
+log ends (ms). A flight is a hash: `o` who leads, `u` until when (ms), `x` its stage, `n` the attempt, `a` provenance,
+`m` reason; its text is a string beside it. A flight's name ends with the mark at which it began: an invalidation,
+whatever it is about, parts who asks after it from what was begun before. Every time is Redis's own."""
 
 from __future__ import annotations
 
@@ -124,8 +124,9 @@ if redis.call('HGET', KEYS[1], 'e') ~= ARGV[1] then return {1, 0} end
 local mark = tonumber(ARGV[2])
 if mark == 0 then mark = tonumber(redis.call('HGET', KEYS[1], 's')) end
 if forgotten(ARGV[5], mark) then return {1, 0} end
-local old = read(KEYS[2], 't', 'k', 's', 'h')
-if old[1] and tonumber(old[1]) > tonumber(ARGV[4]) and not forgotten(old[2], tonumber(old[3])) then return {5, 0} end
+local old = read(KEYS[2], 't', 'k', 's', 'h', 'r', 'v')
+local alive = old[1] and not forgotten(old[2], tonumber(old[3]))
+if alive and tonumber(old[1]) > tonumber(ARGV[4]) then return {5, 0} end
 local evicted, needed, worth = 0, tonumber(ARGV[13]), tonumber(ARGV[10])
 if ARGV[12] == '1' and not old[1] then
   local prefix = string.sub(KEYS[3], 1, -6)
@@ -153,13 +154,16 @@ redis.call('ZADD', KEYS[3], worth * (1 + tonumber(hits)), ARGV[11])
 redis.call('PEXPIRE', KEYS[3], longest)
 if ARGV[15] then
   redis.call('HSET', KEYS[2], 'v', ARGV[17], 'p', ARGV[18])
-  if ARGV[15] ~= '' then
+  -- An entry that is kept again and again adds few rows: the one that is there stands for it if it ends little earlier.
+  local same = alive and old[5] and old[1] == ARGV[4] and old[6] == ARGV[17]
+  if ARGV[15] ~= '' and not (same and now + life - tonumber(old[5]) < life / 10) then
+    redis.call('HSET', KEYS[2], 'r', string.format('%.0f', now + life))
     redis.call('XADD', ARGV[15], 'MINID', '~', string.format('%.0f', now - longest), '*', 'i', ARGV[19], 'v', ARGV[16],
       'x', string.format('%.0f', now + life), 'w', ARGV[10], 't', ARGV[4])
     redis.call('PEXPIRE', ARGV[15], longest)
   end
 else
-  redis.call('HDEL', KEYS[2], 'v', 'p')
+  redis.call('HDEL', KEYS[2], 'v', 'p', 'r')
 end
 redis.call('PEXPIRE', KEYS[2], life)
 return {0, evicted}
