@@ -205,6 +205,23 @@ def test_every_key_of_a_tenants_file_is_shown_and_works_and_a_budget_that_left_i
     assert not [log for log in (state / "logs").iterdir() if any(key in log.read_text() for _, key, _ in shown)]
 
 
+def test_users_with_odd_names_are_booked_and_shown_by_them(state: Path) -> None:
+    users = ["[/INST]", "[bold]acme[/bold] :smile:", "می\u200cخواهم 👩\u200d💻", r"a\[x]"]
+    for user in users:
+        key = farthing(state, "keys", "create", "odd-names", "--user", user).stdout.split()[1]
+        asked = farthing(state, "ask", f"hello {user}", "--model", "echo", env={"FARTHING_API_KEY": key})
+        assert asked.returncode == 0, asked.stderr
+    booked: set[str] = set()
+    while not booked.issuperset(users):  # the timeout of the test ends it
+        rows = json.loads(farthing(state, "report", "--by", "user", "--json").stdout)["rows"]
+        booked = {row["group"] for row in rows}
+    shown = farthing(state, "report", "--by", "user")
+    assert shown.returncode == 0, shown.stderr
+    for user in users:
+        assert any(line.startswith(f"│ {user} ") for line in shown.stdout.splitlines()), shown.stdout
+    assert farthing(state, "report", "--tag", "[/x]").returncode == 0
+
+
 def test_an_unknown_key_is_refused(state: Path) -> None:
     done = farthing(state, "ask", "hello", env={"FARTHING_API_KEY": "fk_nobody_nothing"})
     assert done.returncode == 1
