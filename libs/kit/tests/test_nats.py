@@ -51,13 +51,18 @@ async def test_a_handler_that_fails_does_not_end_the_subscription(nats_url: str)
         handled.append(message.data)
         if message.data == b"bad":
             raise ValueError("secret")
+        if message.data == b"cancelled":
+            gone: asyncio.Future[None] = asyncio.Future()
+            gone.cancel()
+            await gone
 
+    sent = [b"bad", b"cancelled", b"good"]
     async with nats.connect(nats_url, name="test") as client:
         await nats.subscribe(client, Telemetry("test"), "work", handle)
         await client.flush()
-        for payload in (b"bad", b"good"):
+        for payload in sent:
             await client.publish("work", payload)
-        await until(lambda: handled == [b"bad", b"good"])
+        await until(lambda: handled == sent)
 
 
 async def test_requests_are_answered_or_refused_in_time(nats_url: str) -> None:

@@ -140,6 +140,22 @@ async def test_a_full_stream_is_waited_for_with_nothing_set_aside(tmp_path: Path
         assert await made.flushed(10)
 
 
+async def test_a_full_stream_holds_up_no_other_and_its_records_are_not_refused_for_good(
+    tmp_path: Path, nats_url: str
+) -> None:
+    async with opened(tmp_path, nats_url) as (made, js):
+        full = nats.Stream(name="OTHER", subjects=["other"], max_bytes=1024 * 1024, max_messages=1)
+        await nats.ensure_stream(js, full)
+        await js.publish("other", b"x")
+        await made.append("q_waits", "other", b"x")
+        for number in range(2 * outbox.MAX_REFUSALS):
+            await made.append(f"q_{number}", "usage.acme", b"x")
+            await until(lambda: made.pending == 1)
+        assert made.set_aside == 0
+        await js.purge_stream("OTHER")
+        assert await made.flushed(10)
+
+
 async def test_refused_records_that_find_no_room_apart_stay_and_block_nobody(
     tmp_path: Path, nats_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -21,7 +21,7 @@ from nats.js.api import ConsumerConfig, DiscardPolicy, PubAck, RetentionPolicy, 
 from opentelemetry.trace import SpanKind
 
 from farthing_kit.errors import MessageTooLarge, QueueUnavailable
-from farthing_kit.tasks import Died
+from farthing_kit.tasks import Died, cancelled_from_outside
 from farthing_kit.telemetry import Attr, Telemetry, logs, tracing
 from farthing_kit.telemetry.names import MetricName
 
@@ -327,6 +327,10 @@ async def subscribe(
             parent = tracing.extract(message.headers)
             with telemetry.span(span, kind=SpanKind.CONSUMER, parent=parent):
                 await handle(message)
+        except asyncio.CancelledError as error:
+            if cancelled_from_outside():
+                raise
+            _log.error("a message could not be handled", exception=error)  # let through, it would end the subscription
         except Exception as error:
             _log.error("a message could not be handled", exception=error)
 

@@ -56,6 +56,8 @@ MAX_NAME_CHARS: Final = 256
 _ATOMIC_DISABLED: Final = 10174
 # Its codes for a message, and for headers, that are larger than the stream takes.
 _TOO_LARGE: Final = frozenset({10054, 10097})
+# What a stream says that is full, or has no leader: another may take its records meanwhile.
+_FULL: Final = nats.js.errors.ServiceUnavailableError
 # A name of a message, and a subject without wildcards.
 _ID: Final = re.compile(r"[!-~]+")
 _SUBJECT: Final = re.compile(r"[^\s.*>]+(\.[^\s.*>]+)*")
@@ -238,7 +240,7 @@ class Outbox:
         accepted = [record for record, error in zip(batch, answers, strict=True) if error is None]
         if accepted:
             self._acknowledge(accepted)
-            self._refusals.update(record.id for record, _ in failed)
+            self._refusals.update(record.id for record, error in failed if not isinstance(error, _FULL))
         left = [record for record, error in failed if not self._is_over(record, error)]
         self._queue.extendleft(reversed(left))
         self._changed()

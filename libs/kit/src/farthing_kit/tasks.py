@@ -40,6 +40,12 @@ def awaited(name: str, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
     return asyncio.get_running_loop().create_task(work, name=name)
 
 
+def cancelled_from_outside() -> bool:
+    """For whoever caught CancelledError: whether the task at hand is to end, or only what it awaited was cancelled."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
 def _ended(died: Died | None, task: asyncio.Task[Any]) -> None:
     _running.discard(task)
     error = _death(task)
