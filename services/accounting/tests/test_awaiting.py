@@ -151,6 +151,8 @@ async def test_a_database_that_takes_no_writes_fills_up_no_budget(
     async with running("accounting", settings, build) as process, Accounting(process) as accounting:
         await accounting.set_budget(money=3 * HELD)
         await takes_writes(database, False)
+        await eventually(lambda: says(accounting, "postgresql", 0.0))
+        await eventually(lambda: in_flight(accounting, 0))
         for number in range(3):
             quote = (await accounting.reserve(f"r{number}", time_to_live=seconds(1))).quote
             await accounting.publish(usage_event(f"q{number}", quote, reservation_id=f"r{number}"))
@@ -159,8 +161,8 @@ async def test_a_database_that_takes_no_writes_fills_up_no_budget(
             assert (state.spent.nano_units, state.reserved.nano_units) == (0, (number + 1) * HELD)
         with pytest.raises(FarthingError, match="too small for this request"):
             await accounting.reserve("more")
-        await eventually(lambda: says(accounting, "postgresql", 0.0))
         await takes_writes(database, True)
+        await eventually(lambda: says(accounting, "postgresql", 1.0))
         await accounting.until_booked(3)
         await accounting.until_settled()
         (state,) = await accounting.state()
