@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import pytest
+
 from farthing.accounting.v1 import ledger_service_pb2, ledger_service_pb2_grpc
 from farthing.gateway.v1 import gateway_service_pb2 as pb
 from farthing.gateway.v1 import gateway_service_pb2_grpc as pb_grpc
@@ -35,6 +37,21 @@ async def test_the_decision_says_where_it_ran_and_what_was_reserved(mesh: MeshUn
     assert decision.reserved.nano_units >= answer.final.cost.nano_units
     assert decision.explanation
     assert not decision.degradations
+
+
+@pytest.mark.parametrize("model", ["small", "medium"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "GATTACATTAGCCGATAGGCTAACGTTGCA" * 20,
+        "aGVsbG8gd29ybGQsIHRoaXMgaXMgYmFzZTY0" * 16,
+        "q u i e t l y , " * 30,
+        "<pad><unk></s><|im_end|>" * 20,
+    ],
+)
+async def test_no_prompt_however_odd_costs_more_than_was_reserved(mesh: MeshUnderTest, model: str, text: str) -> None:
+    answer = await (await mesh.gateway()).ask(prompt(text, model=model, max_tokens=1, no_cache=True))
+    assert answer.decision.reserved.nano_units >= answer.final.cost.nano_units > 0
 
 
 async def test_cost_is_tokens_times_price_and_the_ledger_has_the_same(mesh: MeshUnderTest) -> None:
