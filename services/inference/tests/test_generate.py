@@ -11,6 +11,7 @@ from farthing_inference.adapters.chat_templates import JinjaTemplates
 from farthing_inference.app.generate import MAX_ATTEMPTS, Generate, Limits
 from farthing_inference.app.places import Places, Waiting
 from farthing_inference.domain.errors import (
+    EmptyPrompt,
     EngineFailed,
     GenerationLost,
     ModelFull,
@@ -322,6 +323,12 @@ async def test_cancelling_the_task_while_it_waits_stops_the_model() -> None:
 async def test_an_unknown_model_is_refused_before_any_server_is_asked() -> None:
     world = World()
     assert isinstance(await world.fails(generation(model="large-v9")), UnknownModel)
+    assert not world.engine.servers
+
+
+async def test_a_template_that_leaves_nothing_of_the_messages_is_an_empty_prompt() -> None:
+    world = World(pool("p", A, models=(model(chat_template="{% if false %}x{% endif %}"),)))
+    assert isinstance(await world.fails(), EmptyPrompt)
     assert not world.engine.servers
 
 

@@ -18,6 +18,7 @@ from farthing_inference.adapters.triton.engine import TritonEngine
 from farthing_inference.adapters.triton.probe import TritonProbe
 from farthing_inference.adapters.triton.stream import Patience
 from farthing_inference.domain.errors import (
+    EmptyPrompt,
     EngineFailed,
     ModelNotLoaded,
     PromptTooLarge,
@@ -113,6 +114,11 @@ async def test_a_prompt_over_the_context_is_the_callers_mistake(text: str, actua
     assert isinstance(found, PromptTooLarge)
     assert found.metadata.get("limit_tokens") == "4096"
     assert found.metadata.get("actual_tokens") == actual
+
+
+@pytest.mark.parametrize("text", ["the prompt is empty", "Error generating stream: The decoder prompt cannot be empty"])
+async def test_a_prompt_of_which_nothing_is_left_is_the_callers_mistake(text: str) -> None:
+    assert isinstance(await failure(says(error(text))), EmptyPrompt)
 
 
 async def test_an_error_after_tokens_ends_the_stream_there() -> None:

@@ -77,7 +77,7 @@ async def test_the_output_limit_is_kept_and_named(triton: Client) -> None:
         ("hello", {"top_p": 7}, "top_p must be"),
         ("hello", {"seed": 1.5}, "seed must be"),
         ("hello", {"stop": [""]}, "stop must be"),
-        ("hello", {"stop": ["x"] * 17}, "stop must be"),
+        ("hello", {"stop": ["x"] * 33}, "stop must be"),
         ("x" * 2_000_000, {}, "longer than the maximum model length"),
     ],
 )

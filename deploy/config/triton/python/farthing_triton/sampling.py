@@ -10,7 +10,7 @@ MAX_TOKENS = 8192
 # infinite, and every choice among infinities is wrong. vLLM itself lifts what is below 0.01; here it is the most likely
 # token each time, which is what such a temperature means.
 LEAST_TEMPERATURE = 1e-4
-MAX_STOPS = 16
+MAX_STOPS = 32  # a pools file may add 16 to those of a caller
 MAX_STOP_LENGTH = 256
 # Seeds are 32 bits wide in llama.cpp, whose highest one asks for a random seed.
 SEEDS = 2**32 - 1

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from farthing_inference.app.places import Places
 from farthing_inference.app.run import Run
 from farthing_inference.domain.errors import (
+    EmptyPrompt,
     GenerationLost,
     ModelFull,
     ModelNotLoaded,
@@ -114,6 +115,8 @@ class Generate:
     def _run_on(self, placement: Placement, generation: Generation) -> Run:
         check_size(generation.messages, placement.model.context_tokens * MAX_BYTES_PER_TOKEN)
         prompt = self._templates.render(placement.model, generation.messages)
+        if not prompt:
+            raise EmptyPrompt
         sampling = generation.sampling.also_stopping_at(placement.model.stop)
         stream = self._engine.generate(placement, prompt, sampling, self._time_left_s())
         return Run(placement, stream, self._fleet, self._meter, self._clock)

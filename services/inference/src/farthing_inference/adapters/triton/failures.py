@@ -9,6 +9,7 @@ import grpc
 import grpc.aio
 
 from farthing_inference.domain.errors import (
+    EmptyPrompt,
     EngineFailed,
     ModelNotLoaded,
     PromptTooLarge,
@@ -25,6 +26,8 @@ _TOO_LONG: Final = re.compile(
     r"(?:input|sequence|prompt|context) (?:length|size|window)|prompt (?:is )?too long|maximum context length",
     re.IGNORECASE,
 )
+# Ours: "the prompt is empty". vLLM: "The decoder prompt cannot be empty".
+_EMPTY: Final = re.compile(r"prompt (?:is|cannot be) empty", re.IGNORECASE)
 _LENGTH: Final = re.compile(r"(?:length|prompt)\D{0,12}(\d{1,9})", re.IGNORECASE)
 
 _MEANINGS: Final[tuple[tuple[re.Pattern[str], type[ServerFailure], str], ...]] = (
@@ -45,6 +48,8 @@ def of_text(text: str, context_tokens: int) -> FarthingError | ServerFailure:
     if _TOO_LONG.search(text):
         counted = _LENGTH.search(text)
         return PromptTooLarge.in_tokens(context_tokens, int(counted[1]) if counted else None)
+    if _EMPTY.search(text):
+        return EmptyPrompt()
     for pattern, kind, cause in _MEANINGS:
         if pattern.search(text):
             return kind(cause)
