@@ -8,9 +8,12 @@ import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from farthing.accounting.v1 import admission_service_pb2 as admission_pb
+from farthing.accounting.v1 import key_service_pb2 as key_pb
 from farthing_accounting.adapters.postgres.database import Database, Limits
 from farthing_accounting.config import AccountingSettings
 from farthing_accounting.main import build
@@ -20,7 +23,7 @@ from farthing_kit.errors import StoreUnavailable
 from farthing_kit.local.postgres import Postgres
 from farthing_kit.testing.server import running
 from farthing_kit.testing.waiting import until
-from services.accounting.tests.client import Accounting, eventually
+from services.accounting.tests.client import Accounting, eventually, once, reserve_request
 
 CROWD = 300
 SOON = Limits(connections=4, waiting=64, connect_s=0.3, acquire_s=0.2, statement_s=0.3, transaction_s=0.4, ping_s=0.3)
@@ -164,6 +167,26 @@ async def test_a_service_serves_whom_it_knows_says_what_is_away_and_recovers(
         await eventually(lambda: says(accounting, up=True))
         assert (await accounting.reserve("later")).reservation.remaining.nano_units == (1_000 - 152) * HELD
         await accounting.verified()
+
+
+async def test_a_gateway_hears_why_there_is_no_answer_before_it_gives_up(
+    accounting_settings: AccountingSettings, frail: Frail
+) -> None:
+    settings = replace(accounting_settings, postgres_dsn=Secret(frail.dsn().encode()))
+    async with running("accounting", settings, build) as process, Accounting(process) as accounting:
+        request = key_pb.CreateKeyRequest(idempotency_key=once(), org="acme", team="search", user="ada")
+        api_key = (await accounting.operator.keys.CreateKey(request)).api_key
+        await frail.hang()
+        asks: tuple[Callable[[], Any], ...] = (
+            lambda: accounting.service.admission.Authorize(admission_pb.AuthorizeRequest(api_key=api_key), timeout=1.0),
+            lambda: accounting.tenant.admission.Reserve(reserve_request("cold"), timeout=1.0),
+        )
+        for ask in asks:
+            with pytest.raises(StoreUnavailable) as caught:
+                await ask()
+            assert caught.value.metadata["store"] == "postgresql"
+        await frail.heal()
+        await eventually(lambda: says(accounting, up=True))
 
 
 async def says(accounting: Accounting, *, up: bool) -> bool:
