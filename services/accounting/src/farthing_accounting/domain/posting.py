@@ -10,6 +10,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from typing import Final
 
 from farthing_accounting.domain.charging import Call, charged
 from farthing_accounting.domain.ledger import Booking
@@ -89,19 +90,30 @@ def plan(bookings: Sequence[Booking], known: Iterable[Booked]) -> Plan:
     several bookings with one id the first is taken."""
     booked = {one.call.id: one for one in known}
     new: dict[EventId, Booking] = {}
+    groups: dict[CallerRequest, list[EventId]] = defaultdict(list)
     for booking in bookings:
-        if booking.event.id not in booked:
-            new.setdefault(booking.event.id, booking)
-    groups: dict[CallerRequest, list[Call]] = defaultdict(list)
-    for booking in new.values():
-        groups[booking.event.caller_request].append(booking.call)
-    met = [one for one in booked.values() if one.caller_request in groups]
-    for one in met:
-        groups[one.caller_request].append(one.call)
-    paid = {name for calls in groups.values() for name in charged(calls)}
+        name = booking.event.id
+        if name not in booked and name not in new:
+            new[name] = booking
+            groups[booking.event.caller_request].append(name)
+    met: dict[CallerRequest, list[Booked]] = defaultdict(list)
+    for one in booked.values():
+        if one.caller_request in groups:
+            met[one.caller_request].append(one)
+    paid: set[EventId] = set()
+    for caller, names in groups.items():
+        if len(names) == 1 and caller not in met:
+            paid.update(names)  # most: there is no choice
+        else:
+            paid |= charged([*(new[name].call for name in names), *(one.call for one in met[caller])])
     return Plan(
         {name: New(booking, name in paid) for name, booking in new.items()},
-        [Move(one, not one.charged) for one in met if one.charged is not (one.call.id in paid)],
+        [
+            Move(one, not one.charged)
+            for ones in met.values()
+            for one in ones
+            if one.charged is not (one.call.id in paid)
+        ],
     )
 
 
@@ -116,23 +128,35 @@ def posted(
     found = []
     for booking in bookings:
         name = booking.event.id
-        old, new = booked.get(name), made.new.get(name)
-        digest = old.digest if old else made.new[name].booking.event.digest()
-        if booking.event.digest() != digest:
-            found.append(Posted(PostedState.CONFLICT, 0))
-        elif old is not None:
-            others = [_again(one) for one in known if one.caller_request == old.caller_request and one is not old]
-            settlements = (*_of_event(booking, old.newest, charged=old.charged), *others)
-            found.append(Posted(PostedState.REPEATED, old.transaction_id, settlements))
-        else:
-            assert new is not None
+        new = made.new.get(name)
+        if new is None:
+            found.append(_again(booking, booked[name], known))
+        elif new.booking is booking:
+            moves = moved.pop(booking.event.caller_request, ()) if moved else ()
             own = _of_event(booking, ids[name], charged=new.charged)
-            if new.booking is booking:
-                moves = moved.pop(booking.event.caller_request, ())
-                found.append(Posted(PostedState.BOOKED, ids[name], (*own, *moves)))
-            else:
-                found.append(Posted(PostedState.REPEATED, ids[name], own))
+            found.append(Posted(PostedState.BOOKED, ids[name], (*own, *moves)))
+        elif new.booking.event.digest() == booking.event.digest():
+            own = _of_event(booking, ids[name], charged=new.charged)
+            found.append(Posted(PostedState.REPEATED, ids[name], own))
+        else:
+            found.append(_CONFLICT)
     return found
+
+
+_CONFLICT: Final = Posted(PostedState.CONFLICT, 0)
+
+
+def _again(booking: Booking, old: Booked, known: Sequence[Booked]) -> Posted:
+    """It is in the books: it, and all of the same caller's request, are recounted, where amounts do not matter."""
+    if booking.event.digest() != old.digest:
+        return _CONFLICT
+    others = (
+        Settlement(one.newest, "", one.principal, one.call.end_time, one.call.cost, one.tokens)
+        for one in known
+        if one.caller_request == old.caller_request and one is not old
+    )
+    own = _of_event(booking, old.newest, charged=old.charged)
+    return Posted(PostedState.REPEATED, old.transaction_id, (*own, *others))
 
 
 def _of_event(booking: Booking, transaction_id: int, *, charged: bool) -> tuple[Settlement, ...]:
@@ -157,8 +181,3 @@ def _of_move(move: Move, transaction_id: int) -> Settlement:
     one = move.booked
     amount, tokens = NanoUsd(sign * one.call.cost), Tokens(sign * one.tokens)
     return Settlement(transaction_id, "", one.principal, one.call.end_time, amount, tokens)
-
-
-def _again(one: Booked) -> Settlement:
-    """For recounting: then amounts do not matter."""
-    return Settlement(one.newest, "", one.principal, one.call.end_time, one.call.cost, one.tokens)
