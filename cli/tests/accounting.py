@@ -60,6 +60,12 @@ class Accounting(KeyServiceServicer, BudgetServiceServicer):
         found.revoke_time.GetCurrentTime()
         return key_pb.RevokeKeyResponse(key=found)
 
+    async def EraseTenant(self, request: key_pb.EraseTenantRequest, context: Any) -> key_pb.EraseTenantResponse:
+        gone = [name for name, key in self.keys.items() if key.principal.org == request.org]
+        for name in gone:
+            del self.keys[name]
+        return key_pb.EraseTenantResponse(keys=len(gone))
+
     async def SetPolicy(self, request: budget_pb.SetPolicyRequest, context: Any) -> budget_pb.SetPolicyResponse:
         self._count()
         return budget_pb.SetPolicyResponse(policy=request.policy)

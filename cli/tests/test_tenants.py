@@ -1,14 +1,23 @@
 """What a tenants file may say, and what is said when it says something else."""
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from cli.tests.accounting import running
 from farthing.accounting.v1 import policy_pb2
+from farthing.cache.v1 import cache_service_pb2 as cache_pb
+from farthing.cache.v1.cache_service_pb2_grpc import CacheServiceServicer, add_CacheServiceServicer_to_server
 from farthing.type.v1 import model_pb2
+from farthing_cli import keys
 from farthing_cli.errors import CliError, InputError
+from farthing_cli.tenants import erase
 from farthing_cli.tenants_file import read
 from farthing_kit.local.wheels import config_dir
+from farthing_kit.server import MESH_ONLY, Service
+from farthing_kit.testing.server import serving
 
 
 def policy(tmp_path: Path, *lines: str) -> policy_pb2.Policy:
@@ -196,3 +205,32 @@ def test_a_byte_order_mark_and_line_ends_of_windows_do_no_harm(tmp_path: Path) -
     file = tmp_path / "tenants.toml"
     file.write_bytes(b"\xef\xbb\xbf" + TENANT.replace("\n", "\r\n").encode())
     assert [tenant.org for tenant in read(file)] == ["acme"]
+
+
+class Cache(CacheServiceServicer):
+    """A cache that counts what it was told to erase."""
+
+    def __init__(self) -> None:
+        self.erased: list[str] = []
+
+    async def Erase(self, request: cache_pb.EraseRequest, context: Any) -> cache_pb.EraseResponse:
+        self.erased.append(request.org)
+        return cache_pb.EraseResponse(keys=7)
+
+
+async def test_a_tenant_is_forgotten_by_accounting_and_by_the_cache(tmp_path: Path) -> None:
+    cache = Cache()  # type: ignore[abstract]
+    service = Service("farthing.cache.v1.CacheService", add_CacheServiceServicer_to_server, cache, MESH_ONLY)
+    async with running(tmp_path) as accounting, serving(service) as server:
+        await keys.create(accounting.mesh, "acme", "", "ada")
+        words = await erase(replace(accounting.mesh, cache=server.target), "acme")
+        assert words.startswith("acme is forgotten: 1 API keys, the names in 0 usage events, 7 entries of the cache")
+        assert (cache.erased, accounting.accounting.keys) == (["acme"], {})
+
+
+async def test_nothing_is_erased_unless_all_of_it_can_be(tmp_path: Path) -> None:
+    async with running(tmp_path) as accounting:
+        await keys.create(accounting.mesh, "acme", "", "ada")
+        with pytest.raises(CliError):
+            await erase(accounting.mesh, "acme")
+        assert len(accounting.accounting.keys) == 1

@@ -283,6 +283,15 @@ def tenants_apply(state: Path, file: Path, prune: bool) -> None:
     complete(tenants.apply(find(state), file, show=api_keys.show, tell=complain, prune=prune))
 
 
+@tenants_group.command("erase")
+@click.argument("org", type=Label(least=1))
+@click.confirmation_option(prompt="Its keys end, and its users, tags and cached answers are forgotten for ever. Go on?")
+@click.pass_obj
+def tenants_erase(state: Path, org: str) -> None:
+    """Forget ORG: keys, budgets, users, tags, cached answers. What it spent stays in the books, without names."""
+    say(complete(tenants.erase(find(state), org)))
+
+
 @main.group("keys")
 def keys_group() -> None:
     """API keys. Each is shown once, when it is made: only a hash of it is kept."""

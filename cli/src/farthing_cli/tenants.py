@@ -1,4 +1,4 @@
-"""`farthing tenants apply`: brings keys, budgets and policies of a mesh to what a file says."""
+"""`farthing tenants`: brings keys, budgets and policies of a mesh to what a file says, and forgets a tenant."""
 
 import hashlib
 import uuid
@@ -13,6 +13,8 @@ from farthing.accounting.v1 import budget_service_pb2 as pb
 from farthing.accounting.v1 import key_service_pb2 as key_pb
 from farthing.accounting.v1.budget_service_pb2_grpc import BudgetServiceStub
 from farthing.accounting.v1.key_service_pb2_grpc import KeyServiceStub
+from farthing.cache.v1 import cache_service_pb2 as cache_pb
+from farthing.cache.v1.cache_service_pb2_grpc import CacheServiceStub
 from farthing_cli import keys
 from farthing_cli.errors import CliError, refused
 from farthing_cli.mesh import Mesh
@@ -22,6 +24,7 @@ from farthing_kit.errors import FarthingError
 
 TIMEOUT_S: Final = 15.0
 MAX_IDEMPOTENCY_KEY_CHARS: Final = 128
+ERASE_TIMEOUT_S: Final = 600.0
 MAX_SHOWN: Final = 5
 
 Tell = Callable[[str], None]
@@ -52,6 +55,18 @@ async def apply(
                     await _make_key(opened, tenant.org, owner, shown, tell)
                 await _left_over(opened, tenant, tell, prune=prune)
     return made
+
+
+async def erase(mesh: Mesh, org: str) -> str:
+    """In accounting first: its keys end there, so that the cache is not filled again. What was erased, in words."""
+    async with mesh.as_operator("cache") as cache, mesh.as_operator() as accounting:
+        request = key_pb.EraseTenantRequest(org=org)
+        books = await KeyServiceStub(accounting).EraseTenant(request, timeout=ERASE_TIMEOUT_S)
+        entries = await CacheServiceStub(cache).Erase(cache_pb.EraseRequest(org=org), timeout=ERASE_TIMEOUT_S)
+    return (
+        f"{org} is forgotten: {books.keys} API keys, the names in {books.usage_events} usage events, {entries.keys}"
+        " entries of the cache; erase it again in an hour: what was in flight is booked with its names"
+    )
 
 
 def name_of(key: keys.NewKey, taken: dict[str, str]) -> str:

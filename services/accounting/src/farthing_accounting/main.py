@@ -31,6 +31,7 @@ from farthing_accounting.adapters.postgres.ledger import PostgresLedger
 from farthing_accounting.adapters.postgres.migrate import MigrationError, migrate
 from farthing_accounting.adapters.postgres.policies import PostgresPolicies
 from farthing_accounting.adapters.postgres.prices import PostgresPrices
+from farthing_accounting.adapters.postgres.tenants import PostgresTenants
 from farthing_accounting.adapters.postgres.unsettled import PostgresUnsettled
 from farthing_accounting.adapters.redis.connection import (
     EvictingRedis,
@@ -44,6 +45,7 @@ from farthing_accounting.adapters.redis.reservations import Keep, RedisReservati
 from farthing_accounting.app.authorizing import Authorizing
 from farthing_accounting.app.awaiting import Awaiting
 from farthing_accounting.app.budgeting import Budgeting
+from farthing_accounting.app.erasing import Erasing
 from farthing_accounting.app.folding import Folding
 from farthing_accounting.app.fresh import Fresh
 from farthing_accounting.app.holding import Holding
@@ -185,13 +187,14 @@ def _serve(process: Build, stores: Stores, hasher: KeyHasher) -> None:
         stores.budgets, policies, stores.reservations, loading, kept.budgets, announcer, process.clock
     )
     pricing, reading = Pricing(stores.prices, kept.prices), Reading(stores.ledger)
-    process.serve(*_services(authorizing, holding, issuing, budgeting, pricing, reading))
+    erasing = Erasing(PostgresTenants(stores.database), stores.usage, announcer, process.clock)
+    process.serve(*_services(authorizing, holding, KeyHandler(issuing, erasing), budgeting, pricing, reading))
 
 
 def _services(
     authorizing: Authorizing,
     holding: Holding,
-    issuing: Issuing,
+    keys: KeyHandler,
     budgeting: Budgeting,
     pricing: Pricing,
     reading: Reading,
@@ -206,7 +209,7 @@ def _services(
             roles=ANY_ROLE,
             methods={"Authorize": MESH_ONLY},
         ),
-        Service(f"{package}.KeyService", add_KeyServiceServicer_to_server, KeyHandler(issuing), roles=OPERATORS),
+        Service(f"{package}.KeyService", add_KeyServiceServicer_to_server, keys, roles=OPERATORS),
         Service(
             f"{package}.BudgetService", add_BudgetServiceServicer_to_server, BudgetHandler(budgeting), roles=OPERATORS
         ),

@@ -57,6 +57,34 @@ class Keys(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Erased:
+    """How many keys were removed, and from how many usage events names and tags."""
+
+    keys: int
+    usage_events: int
+
+
+class Tenants(Protocol):
+    """What is known of the persons of an organisation."""
+
+    async def end_keys(self, org: str) -> int:
+        """Remove its keys; how many there were."""
+        ...
+
+    async def erase(self, org: str, keys: int) -> Erased:
+        """Take users and tags out of usage events and limits off budgets, and note that it was done. Amounts stay."""
+        ...
+
+
+class Forgetting(Protocol):
+    """The streams of usage."""
+
+    async def forget(self, org: str) -> None:
+        """Remove what was booked, and what could not be."""
+        ...
+
+
 class Policies(Protocol):
     """The policy of each organisation."""
 
@@ -273,6 +301,8 @@ __all__ = [
     "Answer",
     "BudgetStore",
     "Delivery",
+    "Erased",
+    "Forgetting",
     "Held",
     "Keys",
     "Ledger",
@@ -286,6 +316,7 @@ __all__ = [
     "Release",
     "Reservations",
     "Settle",
+    "Tenants",
     "Unpostable",
     "Unsettled",
     "UsageStream",

@@ -7,22 +7,26 @@ from typing import Any
 from farthing.accounting.v1.key_service_pb2 import (
     CreateKeyRequest,
     CreateKeyResponse,
+    EraseTenantRequest,
+    EraseTenantResponse,
     ListKeysRequest,
     ListKeysResponse,
     RevokeKeyRequest,
     RevokeKeyResponse,
 )
 from farthing.accounting.v1.key_service_pb2_grpc import KeyServiceServicer
+from farthing_accounting.app.erasing import Erasing
 from farthing_accounting.app.issuing import Issuing
 from farthing_accounting.domain.keys import KeyId
 from farthing_accounting.handler import fields, messages
 
 
 class KeyHandler(KeyServiceServicer):
-    """API keys."""
+    """API keys, and the end of all of them."""
 
-    def __init__(self, issuing: Issuing) -> None:
+    def __init__(self, issuing: Issuing, erasing: Erasing) -> None:
         self._issuing = issuing
+        self._erasing = erasing
 
     async def CreateKey(self, request: CreateKeyRequest, context: Any) -> CreateKeyResponse:
         record, key = await self._issuing.create(
@@ -39,3 +43,7 @@ class KeyHandler(KeyServiceServicer):
     async def RevokeKey(self, request: RevokeKeyRequest, context: Any) -> RevokeKeyResponse:
         record = await self._issuing.revoke(KeyId(fields.text("key_id", request.key_id)))
         return RevokeKeyResponse(key=messages.key(record))
+
+    async def EraseTenant(self, request: EraseTenantRequest, context: Any) -> EraseTenantResponse:
+        erased = await self._erasing.erase(fields.org("org", request.org))
+        return EraseTenantResponse(keys=erased.keys, usage_events=erased.usage_events)

@@ -82,6 +82,10 @@ class DeadLetters:
         self._drop(message, reason)
         return False
 
+    async def forget(self, org: str) -> None:
+        """Remove those of an organisation."""
+        await self._js.purge_stream(DEAD_STREAM, subject=f"{DEAD_SUBJECT}.{org}")
+
     def _drop(self, message: Msg, reason: str) -> None:
         """One line a second, however many there are: it names one of them, and their number since the last line."""
         self._dropped += 1

@@ -170,6 +170,17 @@ class JetStreamUsage:
         await self._js.purge_stream(STREAM, seq=consumer.ack_floor.stream_seq + 1)
         return (await self._js.stream_info(STREAM)).state.bytes
 
+    async def forget(self, org: str) -> None:
+        """What is not booked yet stays until it is."""
+        try:
+            await self._dead.forget(org)
+            consumer = await self._js.consumer_info(STREAM, CONSUMER)
+            if consumer.ack_floor is not None and consumer.ack_floor.stream_seq:
+                booked = consumer.ack_floor.stream_seq + 1
+                await self._js.purge_stream(STREAM, seq=booked, subject=f"{SUBJECTS.removesuffix('*')}{org}")
+        except (nats.errors.Error, TimeoutError, OSError) as error:
+            raise kit_nats.queue_error(error) from error
+
     async def _fetch(self, most: int, wait_s: float) -> list[Msg]:
         try:
             if self._subscription is None:
