@@ -9,8 +9,11 @@ import pytest
 
 from farthing.accounting.v1 import budget_service_pb2 as budget_pb
 from farthing.accounting.v1 import budget_service_pb2_grpc as budget_grpc
+from farthing.accounting.v1 import ledger_service_pb2 as ledger_pb
+from farthing.accounting.v1 import ledger_service_pb2_grpc as ledger_grpc
 from farthing.accounting.v1 import report_service_pb2 as report_pb
 from farthing.gateway.v1 import gateway_service_pb2 as pb
+from farthing.type.v1 import model_pb2
 from farthing.type.v1.error_reason_pb2 import ErrorReason
 from farthing_cli import report, tenants
 from farthing_cli.generation import Answer, Gateway, Show
@@ -28,6 +31,7 @@ org = "{org}"
 max_output_tokens = 256
 cache = true
 outage = "deny"
+{policy}
 [[tenant.budget]]
 scope = "org"
 window = "month"
@@ -41,10 +45,10 @@ POLL_S = 0.05
 NANOS = 10**9
 
 
-async def made(mesh: MeshUnderTest, org: str, limit: str = "1.00") -> str:
+async def made(mesh: MeshUnderTest, org: str, limit: str = "1.00", policy: str = "") -> str:
     """The key of a new organisation."""
     file = mesh.folder.path / f"{org}.toml"
-    file.write_text(TENANT.format(org=org, limit=limit))
+    file.write_text(TENANT.format(org=org, limit=limit, policy=policy))
     return (await tenants.apply(mesh.client, file)).get(org, "")
 
 
@@ -182,6 +186,37 @@ async def test_another_gateway_answers_again_for_the_same_single_charge(mesh: Me
     assert first.decision.request_id == second.decision.request_id
     assert found.spent.nano_units == second.final.cost.nano_units
     assert (await costs(mesh, "moved")).requests == 1
+
+
+@pytest.mark.parametrize("share", [0, 0.1])
+async def test_asking_again_where_a_cache_answers_is_no_discount(mesh: MeshUnderTest, share: float) -> None:
+    org = f"asks-again-{share * 100:.0f}"
+    key = await made(mesh, org, policy=f"hit_price_share = {share}")
+    asked = prompt(f"{org} at two gateways")
+    asked.idempotency_key = "again 1"
+    async with (
+        mesh.another("gateway") as other,
+        calling(mesh.address["gateway"], key) as one,
+        calling(other, key) as two,
+    ):
+        first = await one.ask(asked)
+        await mesh.booked_request(first.decision.request_id)
+        hit = await two.ask(asked)
+    assert hit.decision.cache_level == model_pb2.CACHE_LEVEL_EXACT
+    assert hit.decision.request_id == first.decision.request_id
+    await booked_events(mesh, hit.decision.request_id, 2)
+    found = await at_rest(mesh, org)
+    assert found.spent.nano_units == first.final.cost.nano_units > hit.final.cost.nano_units
+    assert list((await report.verify(mesh.client)).violations) == []
+
+
+async def booked_events(mesh: MeshUnderTest, request_id: str, count: int) -> None:
+    """Wait until the ledger has that many events of a request."""
+    query = ledger_pb.QueryRequest(request_id=request_id)
+    async with asyncio.timeout(SETTLED_WITHIN_S), mesh.client.as_operator() as opened:
+        stub = ledger_grpc.LedgerServiceStub(opened)
+        while len((await stub.Query(query)).transactions) < count:
+            await asyncio.sleep(POLL_S)
 
 
 async def gateway_error(gateway: Gateway, asked: pb.Prompt) -> FarthingError:

@@ -62,6 +62,21 @@ CASES: dict[str, tuple[list[UsageEvent], list[str]]] = {
         [used(well=False), hit("q", attempt=Attempt("q", "a2", START + timedelta(seconds=9), 0))],
         ["q a2 0"],
     ),
+    "a model answered, and a cache when the caller asked again: the model's": (
+        [used(), hit("q", attempt=Attempt("q", "a2", START + timedelta(seconds=9), 0))],
+        ["q a1 1"],
+    ),
+    "a cache answered, and a model when the caller asked again": (
+        [hit("q", attempt=Attempt("q", "a1", START, 0)), used(attempt="a2", begin=9)],
+        ["q a2 1"],
+    ),
+    "two answers from a cache: the one that began last": (
+        [
+            hit("q", attempt=Attempt("q", name, START + timedelta(seconds=begin), 0))
+            for name, begin in (("a1", 9), ("a2", 0))
+        ],
+        ["q a1 0"],
+    ),
     "a run that was lost, and the next": ([used(well=False), used(run=2)], ["q a1 2"]),
     "two runs that ended well": ([used(output=900), used(run=2)], ["q a1 2"]),
     "two runs that were cut off: the dearest": ([used(well=False, output=9), used(run=2, well=False)], ["q a1 2"]),
@@ -78,6 +93,10 @@ CASES: dict[str, tuple[list[UsageEvent], list[str]]] = {
         [used(well=False, end_time=START + timedelta(hours=1)), used("q-2")],
         ["q-2 a1 1"],
     ),
+    "a call that another took the place of, and that ended well after it": (
+        [used(end_time=START + timedelta(hours=1)), used("q-2")],
+        ["q-2 a1 1"],
+    ),
     "two that supersede the same: the last": (
         [used(), used("q-2", over="q"), used("q-3", over="q", end_time=START + timedelta(hours=1))],
         ["q a1 1", "q-3 a1 1"],
@@ -85,6 +104,20 @@ CASES: dict[str, tuple[list[UsageEvent], list[str]]] = {
     "a cascade, and the caller asked again": (
         [used(), used("q-2", over="q"), used(attempt="a2", begin=9)],
         ["q a2 1"],
+    ),
+    "a cascade, and one that the caller left while the larger model answered": (
+        [
+            *(used(), used("q-2", over="q")),
+            *(used(attempt="a2", begin=9), used("q-2", attempt="a2", begin=9, over="q", output=1, well=False)),
+        ],
+        ["q a1 1", "q-2 a1 1"],
+    ),
+    "two cascades that the caller left: the dearer": (
+        [
+            *(used(), used("q-2", over="q", output=9, well=False)),
+            *(used(attempt="a2", begin=9), used("q-2", attempt="a2", begin=9, over="q", output=1, well=False)),
+        ],
+        ["q a1 1", "q-2 a1 1"],
     ),
     "a first call that was not heard of yet": ([used("q-2", over="q")], ["q-2 a1 1"]),
     "calls that supersede each other": ([used(over="q-2"), used("q-2", over="q")], ["q a1 1", "q-2 a1 1"]),

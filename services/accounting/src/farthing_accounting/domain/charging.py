@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from farthing_accounting.domain.usage import EventId
+from farthing_accounting.domain.usage import NO_TIME, EventId
 from farthing_kit.money import NanoUsd
 
 
@@ -33,21 +33,24 @@ def charged(calls: Iterable[Call]) -> frozenset[EventId]:
     attempts: dict[str, list[Call]] = defaultdict(list)
     for call in calls:
         attempts[call.id.attempt_id].append(call)
-    chosen = _chosen_attempt(attempts)
-    return frozenset(call.id for call in _paid_of_attempt(attempts[chosen])) if attempts else frozenset()
+    if not attempts:
+        return frozenset()
+    name = max(attempts, key=lambda name: (_rank_of_attempt(attempts[name]), name))
+    return frozenset(call.id for call in _paid_of_attempt(attempts[name]))
 
 
-def _chosen_attempt(attempts: Mapping[str, Sequence[Call]]) -> str:
-    """The caller was told of the answer that began last; where none ended well, the dearest attempt counts."""
-    well = [name for name, made in attempts.items() if any(call.ended_well for call in made)]
-    if well:
-        return max(well, key=lambda name: (max(call.begin_time for call in attempts[name]), name))
-    costs = {name: sum(call.cost for call in _paid_of_attempt(made)) for name, made in attempts.items()}
-    return max(costs, key=lambda name: (costs[name], name), default="")
+def _rank_of_attempt(made: Sequence[Call]) -> tuple[bool, bool, datetime, int]:
+    """The caller was told of the answer that began last; where none ended well, the dearest attempt counts. An answer
+    from a cache takes the place of none that a model made, or asking twice would be a way not to pay for the first."""
+    paid = _paid_of_attempt(made)
+    if not paid[0].ended_well:
+        return False, False, NO_TIME, sum(call.cost for call in paid)
+    return True, not paid[0].id.is_hit, max(call.begin_time for call in made), 0
 
 
 def _paid_of_attempt(made: Iterable[Call]) -> list[Call]:
-    """Its last call, and those that this one supersedes. A call that supersedes none replaces what came before."""
+    """Its last call, which says how it ended, and those that this one supersedes. A call that supersedes none replaces
+    what came before."""
     calls = _one_run_of_each(made)
     named = {call.superseded for call in calls.values()}
     last = max(calls.values(), key=lambda call: (call.id.request_id not in named, *_how_late(call)))
@@ -59,9 +62,10 @@ def _paid_of_attempt(made: Iterable[Call]) -> list[Call]:
     return list(paid.values())
 
 
-def _how_late(call: Call) -> tuple[bool, datetime, str]:
-    """What was cancelled may be reported after the call that took its place."""
-    return call.ended_well, call.end_time, call.id.request_id
+def _how_late(call: Call) -> tuple[bool, str]:
+    """The first call has the request's id, later ones that with a suffix. When they ended says nothing: a worker that
+    hung may end a call long after the next one took its place."""
+    return call.ended_well, call.id.request_id
 
 
 def _one_run_of_each(made: Iterable[Call]) -> Mapping[str, Call]:

@@ -32,6 +32,11 @@ class EventId(NamedTuple):
     attempt_id: str
     run: int
 
+    @property
+    def is_hit(self) -> bool:
+        """Whether a cache answered. Events of older releases, which name no attempt, do not say so here."""
+        return self.run == 0 and self.attempt_id != ""
+
 
 class CallerRequest(NamedTuple):
     """What a caller asked for, and pays for once, however many attempts were made at it."""
