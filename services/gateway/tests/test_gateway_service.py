@@ -559,3 +559,9 @@ class TestCascades:
         value = mesh.gateway.process.telemetry.metrics.value
         assert value(MetricName.CASCADES, ending="accepted") == 1.0
         assert value(MetricName.CASCADES, ending="not_judged") == 1.0
+
+
+async def test_health_tells_whether_usage_can_be_written_down(mesh: World) -> None:
+    value = mesh.gateway.process.telemetry.metrics.value
+    await until(lambda: value(MetricName.DEPENDENCY_UP, dependency="outbox") == 1)
+    await until(lambda: value(MetricName.DEPENDENCY_UP, dependency="outbox-records") == 1)

@@ -12,6 +12,7 @@ from farthing.accounting.v1.usage_event_pb2 import SupersededCall
 from farthing.type.v1.model_pb2 import CacheLevel, FinishReason, Task, Tier
 from farthing.type.v1.usage_pb2 import TokenUsage
 from farthing_kit.local.nats import Nats
+from farthing_kit.telemetry.names import MetricName
 from farthing_kit.testing.server import tenant_context
 from services.scheduler.tests.fake_inference import LOGPROB
 from services.scheduler.tests.mesh import Answer, Mesh, mesh, until
@@ -119,3 +120,10 @@ async def test_two_hundred_calls_make_two_hundred_answers_and_events(running_mes
 
     assert len(events) == len({event.request_id for event in events}) == 200
     assert sum(event.usage.output_tokens for event in events) == 200 * 7
+
+
+async def test_health_tells_whether_usage_can_be_written_down(running_mesh: Mesh) -> None:
+    async with running_mesh.worker("another") as worker:
+        value = worker.process.telemetry.metrics.value
+        await until(lambda: value(MetricName.DEPENDENCY_UP, dependency="outbox") == 1)
+        await until(lambda: value(MetricName.DEPENDENCY_UP, dependency="outbox-records") == 1)
