@@ -268,6 +268,25 @@ async def test_who_leaves_a_model_that_takes_commands_has_it_stopped_and_nothing
     assert first.id == second.id != ""
 
 
+async def test_a_deadline_stops_a_model_that_takes_commands_and_cancels_nothing() -> None:
+    cancelled: list[bool] = []
+
+    async def until_stopped(server: ScriptedTriton, request: Any, context: Any) -> AsyncIterator[Any]:
+        if triton.command_of(request) == "stop":
+            yield final()
+        else:
+            context.add_done_callback(lambda call: cancelled.append(call.cancelled()))
+            yield piece(b"a")
+
+    async with engine_on(until_stopped) as (engine, server):
+        stream = engine.generate(placement(server.address, model(adapter="farthing")), "p", Sampling(8), 0.2)
+        await anext(stream)
+        with pytest.raises(DeadlineExceeded):
+            await anext(stream)
+        await until(lambda: bool(cancelled))
+    assert cancelled == [False]
+
+
 async def test_a_second_attempt_is_stopped_by_a_name_of_its_own() -> None:
     async with engine_on(says(piece(b"a", finish=b"stop"))) as (engine, server):
         with use_context(tenant_context()):

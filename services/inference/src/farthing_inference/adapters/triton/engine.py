@@ -19,7 +19,7 @@ from farthing_inference.adapters.triton.channels import Channels
 from farthing_inference.adapters.triton.commands import DIALECTS, WANT_FINAL
 from farthing_inference.adapters.triton.dialect import Dialect
 from farthing_inference.adapters.triton.spans import CallSpan
-from farthing_inference.adapters.triton.stream import InferStream, Patience
+from farthing_inference.adapters.triton.stream import LEAVING_S, InferStream, Patience
 from farthing_inference.adapters.triton.tally import Tally
 from farthing_inference.domain.generation import Progress, Sampling
 from farthing_inference.domain.pools import Placement
@@ -47,8 +47,10 @@ class TritonEngine:
         """See ports.Engine."""
         dialect = DIALECTS[placement.model.adapter]
         span = CallSpan(self._telemetry, placement, sampling, self._clock)
-        call = self._channels.stub(placement.server).ModelStreamInfer(timeout=timeout_s, metadata=span.metadata())
-        stream = InferStream(call, placement.model.context_tokens, self._patience)
+        # A deadline of the call would cancel it: it is only there for what does not stop.
+        limit_s = timeout_s + LEAVING_S if dialect.has_commands else timeout_s
+        call = self._channels.stub(placement.server).ModelStreamInfer(timeout=limit_s, metadata=span.metadata())
+        stream = InferStream(call, placement.model.context_tokens, self._patience, timeout_s)
         tally, over = Tally(), False
         request = _request(placement, prompt, sampling, dialect)
         try:

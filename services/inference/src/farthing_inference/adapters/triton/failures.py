@@ -60,9 +60,14 @@ def of_rpc(error: grpc.aio.AioRpcError) -> FarthingError | ServerFailure:
     """The meaning of a broken call."""
     code = error.code()
     if code is grpc.StatusCode.DEADLINE_EXCEEDED:
-        return DeadlineExceeded("the answer was not complete within the deadline; allow more time, or ask for less")
+        return too_late()
     if code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED):
         return ServerUnreachable(code.name.lower())
     if error.details() == _WRITE_FAILED:
         return ServerUnreachable("broken while it was written to")
     return EngineFailed(f"status {code.name}")
+
+
+def too_late() -> FarthingError:
+    """The caller's time is up."""
+    return DeadlineExceeded("the answer was not complete within the deadline; allow more time, or ask for less")

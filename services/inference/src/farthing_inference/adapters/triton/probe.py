@@ -43,7 +43,7 @@ class TritonProbe:
         if not DIALECTS[model.adapter].has_commands:
             return ()
         call = self._channels.stub(server).ModelStreamInfer(timeout=self._timeout_s)
-        stream = InferStream(call, model.context_tokens, Patience(self._timeout_s, self._timeout_s))
+        stream = InferStream(call, model.context_tokens, Patience(), self._timeout_s)
         try:
             await stream.send(commands.request(model.triton_model, commands.CONTROL_TOKENS))
             answers = [tensors.outputs(response) async for response in stream]

@@ -18,7 +18,7 @@ _FINAL: Final = "triton_final_response"  # the mark of the last response
 # How long Triton may take to close a stream whose answer is complete, or whose model was told to stop: a batch of a
 # prompt under way is computed to its end. Afterwards we cancel it.
 _CLOSING_S: Final = 0.5
-_LEAVING_S: Final = 10.0
+LEAVING_S: Final = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +36,9 @@ class InferStream:
     In the end `finish`, `leave` or `cancel`. Where it can be helped nothing is cancelled: a cancellation that meets the
     last response brings Triton 2.51 down, once in a thousand times (docs/adr/0004)."""
 
-    def __init__(self, call: Any, context_tokens: int, patience: Patience) -> None:
+    def __init__(self, call: Any, context_tokens: int, patience: Patience, timeout_s: float) -> None:
         self._call = call
+        self._end_s = asyncio.get_running_loop().time() + timeout_s
         self._context_tokens = context_tokens
         self._patience = patience
         self.has_token = False
@@ -47,7 +48,7 @@ class InferStream:
     async def send(self, request: Any, *, more: bool = False) -> None:
         """Send the request, and unless there may be `more` to say, that no other follows."""
         # The call may be over already (connection refused): then the first read says why.
-        async with _within(self._patience.first_s):
+        async with self._within(self._patience.first_s):
             with contextlib.suppress(asyncio.InvalidStateError):
                 await self._call.write(request)
                 if not more:
@@ -78,7 +79,7 @@ class InferStream:
         try:
             with contextlib.suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):
                 await self._call.write(stop)
-                await self._close(_LEAVING_S)
+                await self._close(LEAVING_S)
         finally:
             self.cancel()
 
@@ -94,8 +95,20 @@ class InferStream:
                     pass
 
     async def _read(self) -> Any:
-        async with _within(self._patience.next_s if self.has_token else self._patience.first_s):
+        async with self._within(self._patience.next_s if self.has_token else self._patience.first_s):
             return await self._message()
+
+    @contextlib.asynccontextmanager
+    async def _within(self, limit_s: float) -> AsyncIterator[None]:
+        """Bounds a wait, by the end of all too, and says what its failure means."""
+        left_s = self._end_s - asyncio.get_running_loop().time()
+        try:
+            async with asyncio.timeout(min(limit_s, left_s)):
+                yield
+        except TimeoutError:
+            raise failures.too_late() if left_s <= limit_s else ServerStalled("silent for too long") from None
+        except grpc.aio.AioRpcError as error:
+            raise failures.of_rpc(error) from None
 
     async def _message(self) -> Any:
         """The next message. Whoever stops waiting for it does not cancel the call, as they would through `read`."""
@@ -105,18 +118,6 @@ class InferStream:
         await asyncio.wait({self._reading})
         read, self._reading = self._reading, None
         return grpc.aio.EOF if read.cancelled() else read.result()
-
-
-@contextlib.asynccontextmanager
-async def _within(limit_s: float) -> AsyncIterator[None]:
-    """Bounds a wait, and says what its failure means."""
-    try:
-        async with asyncio.timeout(limit_s):
-            yield
-    except TimeoutError:
-        raise ServerStalled("silent for too long") from None
-    except grpc.aio.AioRpcError as error:
-        raise failures.of_rpc(error) from None
 
 
 def is_final(response: Any) -> bool:
