@@ -138,6 +138,24 @@ async def test_a_worker_that_only_slept_does_not_charge_again(made: Mesh) -> Non
             assert event.finish_reason == FinishReason.FINISH_REASON_STOP
 
 
+async def test_a_worker_that_slept_while_its_caller_left_books_nothing_of_what_was_given_back(made: Mesh) -> None:
+    answer, context = Answer(), tenant_context()
+    async with child(made, "sleeper") as (sleeper, _):
+        call = asyncio.ensure_future(made.collect(answer, "one |gate two", context=context))
+        await until(lambda: answer.text == "one ")
+        await freeze(sleeper)
+        call.cancel()
+        await asyncio.wait({call})
+        async with made.worker("second"):
+            [void] = await made.voids(1)
+        sleeper.signal(signal.SIGCONT)
+        await made.inference.was_cancelled(context.request_id)
+        await made.ask("after")  # by the sleeper, whose events come in their order
+
+        [usage] = await made.usage(1)
+        assert void.request_id == context.request_id != usage.request_id
+
+
 async def test_a_job_whose_caller_s_replica_died_is_stopped(made: Mesh) -> None:
     context = tenant_context()
     async with made.worker("worker"), child(made, "api", Role.API) as (api, port):

@@ -106,6 +106,18 @@ async def test_a_later_attempt_is_not_permitted_once_there_is_text(relays: Relay
         assert relay.was_told_failure
 
 
+async def test_an_earlier_attempt_that_wakes_up_is_not_permitted_and_does_no_harm(relays: Relays) -> None:
+    with relays.open(job("q_1")) as relay:
+        relays.put("q_1", started(1))
+        assert relays.permit("q_1", 1)
+        assert relays.permit("q_1", 2)
+        assert not relays.permit("q_1", 1)
+        relays.put("q_1", text(1, attempt=2))
+
+        assert [(await relay.next()).attempt for _ in range(2)] == [1, 2]
+        assert not relay.has_failed
+
+
 async def test_nobody_is_permitted_to_run_for_a_stream_that_is_gone(relays: Relays) -> None:
     with relays.open(job("q_1")):
         pass

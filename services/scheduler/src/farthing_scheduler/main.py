@@ -186,6 +186,7 @@ def _limits(settings: SchedulerSettings) -> WorkerLimits:
     return WorkerLimits(
         max_attempts=settings.max_attempts,
         heartbeat_s=settings.heartbeat_ms / 1000,
+        lease_s=settings.ack_wait_ms / 1000,
         coalesce_s=settings.coalesce_ms / 1000,
         drain_s=settings.drain_ms / 1000,
         tombstones=settings.tombstones,

@@ -55,8 +55,9 @@ class Relay:
             self._forward(reply)
 
     def permit(self, attempt: int, now_s: float) -> bool:
-        """Whether a later attempt may run; if not, because the caller has text, this ends the stream."""
-        if self._error is not None:
+        """Whether a later attempt may run; if not, because the caller has text, this ends the stream. An earlier one
+        that wakes up hears that it is overtaken, and the later one goes on."""
+        if self._error is not None or attempt < self._order.attempt:
             return False
         if not self._order.begin(attempt):
             self.fail(errors.worker_lost(self.request_id))

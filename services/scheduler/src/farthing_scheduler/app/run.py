@@ -44,7 +44,9 @@ class Ended:
 class Run:
     """Runs the model for one delivery and passes on what it says. `stop` ends it from outside."""
 
-    def __init__(self, delivery: Delivery, outgoing: Outgoing, *, left_s: float, waited_s: float) -> None:
+    def __init__(
+        self, delivery: Delivery, outgoing: Outgoing, *, left_s: float, waited_s: float, now_s: float, lease_s: float
+    ) -> None:
         self.delivery = delivery
         self.job = delivery.job
         self.outgoing = outgoing
@@ -56,6 +58,14 @@ class Run:
         self._scope: asyncio.Timeout | None = None
         self._strikes = 0
         self._was_unheard = False
+        self._worked_s = now_s
+        self._lease_s = lease_s
+        self._was_frozen = False
+
+    def was_frozen(self, now_s: float) -> bool:
+        """Whether the queue has not heard of this run for so long that it may have given the job to another worker."""
+        self._was_frozen = self._was_frozen or now_s - self._worked_s > self._lease_s
+        return self._was_frozen
 
     def stop(self, why: Stop) -> None:
         """End it at the next chance; the first reason counts."""
@@ -64,8 +74,10 @@ class Run:
             if self._scope is not None:
                 self._scope.reschedule(asyncio.get_running_loop().time())
 
-    async def beat(self) -> None:
+    async def beat(self, now_s: float) -> None:
         """Tell the queue and the caller's replica that it goes on."""
+        self.was_frozen(now_s)
+        self._worked_s = now_s
         if not self._was_unheard:
             self._strikes = 0
         self._was_unheard = False

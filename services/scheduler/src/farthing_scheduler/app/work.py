@@ -37,6 +37,7 @@ class WorkerLimits:
 
     max_attempts: int = 2
     heartbeat_s: float = 2.0
+    lease_s: float = 6.0
     coalesce_s: float = 0.002
     drain_s: float = 8.0
     tombstones: int = 10_000
@@ -163,7 +164,8 @@ class Worker:
         job, now = delivery.job, self._clock.now()
         waited_s = max(0.0, (now - job.enqueued).total_seconds())
         left_s = (job.deadline - now).total_seconds()
-        run = Run(delivery, outgoing, left_s=left_s, waited_s=waited_s)
+        now_s, lease_s = self._clock.monotonic(), self._limits.lease_s
+        run = Run(delivery, outgoing, left_s=left_s, waited_s=waited_s, now_s=now_s, lease_s=lease_s)
         with use_context(job.context), self._span(delivery, waited_s) as span:
             deadline.set_remaining(left_s)
             outcome = "failed"
@@ -200,7 +202,11 @@ class Worker:
 
     async def _settle(self, run: Run, ended: Ended) -> None:
         """Write down how the job ended, charged or not, take it out of the queue, and only then say so: who hears it
-        may rely on the books, and ask again at once."""
+        may rely on the books, and ask again at once. Who has the job of a run that was frozen settles it, and may have
+        given back what was held for it: the run counts only while its caller still waits for it."""
+        if run.was_frozen(self._clock.monotonic()) and not await run.outgoing.may_run():
+            run.outgoing.drop()
+            return
         match ended:
             case Ended(finished=Finished() as finished):
                 await self._complete(run, finished)
@@ -268,7 +274,7 @@ class Worker:
 
     async def _beat(self) -> None:
         for run in list(self._runs.values()):
-            await run.beat()
+            await run.beat(self._clock.monotonic())
 
     async def _drain(self) -> None:
         self._is_draining = True
