@@ -335,16 +335,20 @@ class FakeScheduler(Switch):
         told = 0
         steps = self.others.get(job.model, self.steps)
         try:
+            await self._pause(told, job)
             for step in steps:
                 if isinstance(step, FarthingError):
                     raise step
                 told += 1
                 yield step
-                if told == self.pause_after and job.model in (self.pausing or {job.model}):
-                    self.paused.set()
-                    await self.go_on.wait()
+                await self._pause(told, job)
         finally:
             self.stopped += told < len(steps)
+
+    async def _pause(self, told: int, job: Job) -> None:
+        if told == self.pause_after and job.model in (self.pausing or {job.model}):
+            self.paused.set()
+            await self.go_on.wait()
 
 
 class FakeUsage(Switch):

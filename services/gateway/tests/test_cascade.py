@@ -386,14 +386,25 @@ class TestWhatIsMissing:
         _first_after_all(told)
         assert mesh.admission.released == [f"{told.decision.reservation_id}-2"]
 
+    @pytest.mark.parametrize("name", ["WORKER_LOST", "SERVICE_UNAVAILABLE"])
+    async def test_a_larger_model_whose_call_may_yet_be_booked_leaves_no_answer(self, mesh: Mesh, name: str) -> None:
+        mesh.judge.opinion = BAD
+        mesh.scheduler.others["medium"] = [Started("cpu-local", "FP16"), failing(name)]
+        with pytest.raises(FarthingError) as caught:
+            await mesh.ask(ask())
+        await mesh.background.drain()
+        assert caught.value.reason_name == f"ERROR_REASON_{name}"
+        assert mesh.admission.released == []
+
     async def test_with_neither_judge_nor_larger_model_the_first_answer_is_told(self, mesh: Mesh) -> None:
         mesh.judge.error = AWAY
-        mesh.scheduler.others["medium"] = [failing("MODEL_UNAVAILABLE")]
+        mesh.scheduler.others["medium"] = [saying(failing("MODEL_UNAVAILABLE"), Charged.NO)]
         told = await mesh.ask(ask())
         assert (told.text, told.degraded) == ("Paris.", {"JUDGE", "ESCALATION"})
 
     async def test_where_both_models_fail_the_request_fails(self, mesh: Mesh) -> None:
-        mesh.scheduler.others["small"] = mesh.scheduler.others["medium"] = [failing("MODEL_UNAVAILABLE")]
+        gone = saying(failing("MODEL_UNAVAILABLE"), Charged.NO)
+        mesh.scheduler.others["small"] = mesh.scheduler.others["medium"] = [gone]
         with pytest.raises(FarthingError):
             await mesh.ask(ask())
         await mesh.background.drain()

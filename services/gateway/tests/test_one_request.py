@@ -7,6 +7,7 @@ from datetime import timedelta
 import pytest
 
 from farthing.type.v1.error_reason_pb2 import ErrorReason
+from farthing_gateway.app.admissions import UNHEARD_S
 from farthing_gateway.domain.cachekey import CacheKey
 from farthing_gateway.domain.errors import EmptyPrompt, UnknownModel
 from farthing_gateway.domain.events import Decision, Delta, Final
@@ -259,8 +260,22 @@ class TestWhatGoesWrong:
         mesh.scheduler.error = down
         with pytest.raises(FarthingError) as error:
             await mesh.ask(ask())
+        await mesh.clock.advance(UNHEARD_S)
         await mesh.background.drain()
         assert error.value is down
+        assert mesh.admission.held == {}
+
+    async def test_a_caller_who_leaves_before_a_worker_is_heard_leaves_it_time_to_book(self, mesh: Mesh) -> None:
+        mesh.scheduler.steps, mesh.scheduler.pause_after = [Started("cpu-local", "INT4")], 0
+        asking = asyncio.ensure_future(mesh.ask(ask()))
+        await mesh.scheduler.paused.wait()
+        asking.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asking
+        await mesh.clock.advance(UNHEARD_S / 2)
+        assert mesh.admission.released == []
+        await mesh.clock.advance(UNHEARD_S / 2)
+        await mesh.background.drain()
         assert mesh.admission.held == {}
 
     async def test_a_model_that_fails_before_its_first_token_frees_the_reservation(self, mesh: Mesh) -> None:

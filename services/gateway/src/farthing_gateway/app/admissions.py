@@ -30,6 +30,8 @@ _R = ErrorReason
 SETTLING_S: Final = 60.0
 MAX_RESERVATION_S: Final = 3600.0
 DEFAULT_RESERVATION_S: Final = 300.0
+# A worker that was stopped before it was heard has its usage booked within this. Less than the budget of a release.
+UNHEARD_S: Final = 1.0
 # What a request holds for a hit is held beside what it holds for a model, if it comes to that.
 HIT: Final = "-hit"
 FOLLOWED: Final = "-follow"
@@ -90,12 +92,13 @@ class Admissions:
                 return None
             raise
 
-    def nothing_generated(self, admitted: Admitted) -> None:
-        """Give back what was held or lent: no model ran."""
+    def nothing_generated(self, admitted: Admitted, *, is_certain: bool = True) -> None:
+        """Give back what was held or lent: no model ran. Unless that `is_certain`, a usage event of a worker that began
+        all the same comes first and settles: money that is going to be booked is not free for others meanwhile."""
         if admitted.lent:
             self.grace.give_back(admitted.org, admitted.amount)
         elif admitted.reservation_id:
-            self._release(admitted.reservation_id)
+            self._release(admitted.reservation_id, 0.0 if is_certain else UNHEARD_S)
 
     def finished(self, admitted: Admitted, spent: NanoUsd) -> None:
         """The real cost is known. A reservation is settled by the usage event; what was lent and not spent goes
@@ -123,8 +126,13 @@ class Admissions:
         self.paces.remember(request.context.principal.key_id, held.budget_pace, now_s)
         return Admitted(request.org, held.quote, held.reservation_id, held.amount)
 
-    def _release(self, reservation_id: str) -> None:
-        self.background.start("release", self.accounting.release(reservation_id))
+    def _release(self, reservation_id: str, after_s: float = 0.0) -> None:
+        self.background.start("release", self._released(reservation_id, after_s))
+
+    async def _released(self, reservation_id: str, after_s: float) -> None:
+        if after_s:
+            await self.clock.sleep(after_s)
+        await self.accounting.release(reservation_id)
 
     def _without_accounting(self, request: Request, need: Need, quote: Quote | None) -> Admitted:
         policy = request.policy

@@ -26,6 +26,7 @@ from farthing_gateway.domain.judge import Judged, Verdict
 from farthing_gateway.domain.routing import Choice
 from farthing_gateway.ports import Chunk, Judge, Observer, Started
 from farthing_kit import deadline
+from farthing_kit.charging import Charged, charged_after
 from farthing_kit.errors import FarthingError
 
 SECOND_SUFFIX: Constant = "-2"
@@ -127,7 +128,8 @@ class CascadedGeneration:
                     told = True
                     yield event
         except FarthingError as error:
-            if told or first is None:
+            # Where the second call may yet be booked, the first answer would be told for less than both are charged.
+            if told or first is None or charged_after(error) is not Charged.NO:
                 raise
             self._request.degrade(Part.ESCALATION, _why(error))
             for event in self._delivered(first, Ending.NOT_ESCALATED, _rejected(first.verdict)):

@@ -76,6 +76,11 @@ class Call:
         return self.finished is None and (self.started is None or self._charged is Charged.NO)
 
     @property
+    def is_known_free(self) -> bool:
+        """Whether the scheduler says so. A worker may have begun without that its word was heard."""
+        return self._charged is Charged.NO
+
+    @property
     def costs(self) -> Costs:
         """What a finished call comes to, as the ledger will have it."""
         assert self.finished is not None
@@ -180,7 +185,7 @@ class Calls:
         finally:
             if call.is_free:
                 with use_context(context):
-                    self.admissions.nothing_generated(admitted)
+                    self.admissions.nothing_generated(admitted, is_certain=call.is_known_free)
 
 
 class Generation:

@@ -137,7 +137,9 @@ def unknown_model(model: str) -> UnknownModel:
 def models_unknown(model: str) -> ModelUnavailable:
     """Inference has not yet said which models there are."""
     return ModelUnavailable(
-        "which models can be served is not known yet; try again shortly", metadata={"model": model}, retry_after_s=0.5
+        "which models can be served is not known yet; try again shortly",
+        metadata={"model": model, METADATA_KEY: Charged.NO.value},
+        retry_after_s=0.5,
     )
 
 
