@@ -404,10 +404,16 @@ class FakePools(Switch):
 
 
 class FakePrices(Switch):
-    """The Prices port."""
+    """The Prices port; says nothing while its gate is closed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gate = asyncio.Event()
+        self.gate.set()
 
     async def list_prices(self) -> tuple[ModelPrice, ...]:
         self.passed()
+        await self.gate.wait()
         return PRICES
 
 

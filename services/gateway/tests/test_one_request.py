@@ -231,6 +231,18 @@ async def test_times_are_counted_from_the_arrival(mesh: Mesh) -> None:
 
 
 class TestWhatGoesWrong:
+    async def test_a_model_is_not_unknown_while_its_price_is_not_known_yet(self, mesh: Mesh) -> None:
+        mesh.prices.gate.clear()
+        starting = asyncio.ensure_future(mesh.models.refresh())
+        while not mesh.pools.calls:  # noqa: ASYNC110 - until the gateway has heard half of what there is
+            await asyncio.sleep(0)
+        asking = asyncio.ensure_future(mesh.ask(ask(model="small")))
+        while mesh.prices.calls < 2:  # noqa: ASYNC110 - until the request asks for itself
+            await asyncio.sleep(0)
+        mesh.prices.gate.set()
+        assert (await asking).text == "Paris."
+        await starting
+
     async def test_bad_prompts_and_models_reach_nobody(self, mesh: Mesh) -> None:
         with pytest.raises(EmptyPrompt):
             await mesh.ask(ask("  "))

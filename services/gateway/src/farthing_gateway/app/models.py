@@ -33,10 +33,11 @@ class Models:
         self.at_hand = Catalogue()
 
     async def catalogue(self) -> Catalogue:
-        """The models; ModelUnavailable when inference has never told any."""
-        if not self._served:
+        """The models; ModelUnavailable when inference has never told any. While the first refresh still waits for the
+        other half, none are at hand: then it is asked once more, and no model counts as unknown."""
+        if not self.at_hand.models:
             await self.refresh()
-        if not self._served:
+        if not self.at_hand.models:
             raise no_catalogue(RETRY_S)
         return self.at_hand
 
