@@ -156,8 +156,11 @@ def test_a_name_of_bytes_that_are_no_text_is_named_in_the_error(tmp_path: Path) 
         ("FARTHING_API_KEY", "fk_a\nb", "has a line break"),
         ("FARTHING_API_KEY", "fk_é", "not ASCII"),
         ("FARTHING_API_KEY", "fk_\udce9", "not ASCII"),
+        ("FARTHING_API_KEY", "fk_" + "0" * 100_000, "has 100,003 characters"),
         ("FARTHING_GATEWAY", "http://127.0.0.1:1", "must be HOST:PORT"),
         ("FARTHING_GATEWAY", "a:1,b:2", "must be IPv4"),
+        ("FARTHING_GATEWAY", "127.0.0.1:99999", "must have a port of at most 65535"),
+        ("FARTHING_GATEWAY", "127.0.0.1:1,127.0.0.2:70000", "must have a port of at most 65535"),
         ("FARTHING_GATEWAY", "\udce9:1", "must be HOST:PORT"),
         ("FARTHING_MESH_SECRET_FILE", "/nowhere", "which is no file"),
     ],
@@ -169,6 +172,15 @@ def test_variables_that_cannot_be_used_are_named(tmp_path: Path, variable: str, 
     assert variable in done.output
     assert says in done.output
     assert variable != "FARTHING_API_KEY" or "fk_" not in done.output  # not even most of a key
+
+
+def test_a_log_of_a_part_that_there_is_not_is_named_with_those_there_are(tmp_path: Path) -> None:
+    before = CliRunner().invoke(main, ["--state", str(tmp_path), "logs", "gateway"])
+    assert (before.exit_code, before.output) == (1, "farthing: there is no log of 'gateway'; start a mesh first\n")
+    (tmp_path / "logs").mkdir()
+    (tmp_path / "logs" / "gateway.log").touch()
+    done = CliRunner().invoke(main, ["--state", str(tmp_path), "logs", "[/x]"])
+    assert (done.exit_code, done.output) == (2, "farthing: there is no log of '[/x]'; there are: gateway\n")
 
 
 def test_a_part_that_cannot_be_reached_is_named_with_its_address(tmp_path: Path) -> None:

@@ -53,9 +53,9 @@ class Fields:
         """A whole number; None where it is not there."""
         return self._read(key, lambda value: numbers.whole(value, least, most))
 
-    def number(self, key: str, least: float, most: float) -> float | None:
-        """A finite number; None where it is not there."""
-        return self._read(key, lambda value: numbers.number(value, least, most))
+    def number(self, key: str, least: float, most: float, *, inside: bool = False) -> float | None:
+        """A finite number, with `inside` neither of the two; None where it is not there."""
+        return self._read(key, lambda value: numbers.number(value, least, most, inside=inside))
 
     def flag(self, key: str, *, default: bool) -> bool:
         """Yes or no."""

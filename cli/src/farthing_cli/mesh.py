@@ -16,6 +16,9 @@ from farthing_kit.client import channel, target_of
 from farthing_kit.context import ContextSigner, Principal, RequestContext, Role, new_request_id, use_context
 
 DEFAULT_STATE = Path(".farthing")
+# More than any key has, and less than gRPC takes as metadata: a longer one is answered as if the mesh were overloaded.
+MAX_KEY_CHARS = 4096
+MAX_PORT = 65_535
 _HOST_PORT = re.compile(r"(?:[A-Za-z0-9_.-]+|\[[0-9A-Fa-f:.]+\]):[0-9]{1,5}", re.ASCII)
 _TARGET = re.compile(r"(?:dns|unix|unix-abstract|ipv4|ipv6):[!-~]+", re.ASCII)
 
@@ -99,6 +102,8 @@ def sendable(key: str) -> str:
     """A key as gRPC can send it; ValueError for what is none, which is not shown: it may be most of one."""
     if not (key.isascii() and key.isprintable() and " " not in key):
         raise ValueError("holds no API key: it has a line break, a blank, or a character that is not ASCII")
+    if len(key) > MAX_KEY_CHARS:
+        raise ValueError(f"holds no API key: it has {len(key):,} characters, must have at most {MAX_KEY_CHARS:,}")
     return key
 
 
@@ -135,6 +140,8 @@ def address(text: str) -> str:
     if not _TARGET.fullmatch(text) and not all(_HOST_PORT.fullmatch(part.strip()) for part in text.split(",")):
         raise ValueError(f"is {numbers.quoted(text)}, must be HOST:PORT, such as 127.0.0.1:50051")
     target_of(text)
+    if not _TARGET.fullmatch(text) and any(int(part.rpartition(":")[2]) > MAX_PORT for part in text.split(",")):
+        raise ValueError(f"is {numbers.quoted(text)}, must have a port of at most {MAX_PORT}")
     return text
 
 

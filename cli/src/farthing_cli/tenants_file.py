@@ -70,6 +70,8 @@ ROUTING_KEYS: Final = {*OBJECTIVES, "min_quality_floor", "task_models", "cascade
 SEMANTIC_CACHE_KEYS: Final = {"max_error_share", "cache_scope", "hit_price_share"}
 LIMIT_KEYS: Final = ("limit_usd", "limit_tokens", "limit_concurrency")
 BUDGET_KEYS: Final = {"scope", "window", *LIMIT_KEYS}
+# What accounting takes: what is wrong is refused here, before the first of the tenants is changed.
+MAX_RISK_SHARE: Final = 0.1
 
 
 @dataclass(frozen=True)
@@ -144,7 +146,7 @@ def _policy(table: Fields) -> policy_pb2.Policy:
         outage_grace=_money(table.dollars("outage_grace_usd", MAX_USD)),
         routing=_routing(table),
         semantic_cache=policy_pb2.SemanticCachePolicy(
-            max_error_share=table.number("max_error_share", 0, 1) or 0.0,
+            max_error_share=table.number("max_error_share", 0, MAX_RISK_SHARE) or 0.0,
             scope=policy_pb2.CacheScope.ValueType(table.choice("cache_scope", CACHE_SCOPES, "org")),
             hit_price_share=_share(table, "hit_price_share"),
         ),
@@ -161,9 +163,9 @@ def _routing(table: Fields) -> policy_pb2.RoutingPolicy:
         task_models=_task_models(table.table("task_models", set(TASKS))),
         cascade=table.flag("cascade", default=False),
         session_time_to_live=_seconds(table.whole("session_seconds", 1, MAX_SESSION_SECONDS) or 0),
-        shadow_share=table.number("shadow_share", 0, 1) or 0.0,
+        shadow_share=table.number("shadow_share", 0, MAX_RISK_SHARE) or 0.0,
     )
-    floor = table.number("quality_floor", 0, 1)
+    floor = table.number("quality_floor", 0, 1, inside=True)
     if floor is not None:
         routing.quality_floor = floor
     if "fixed_tier" in table:

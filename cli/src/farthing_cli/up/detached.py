@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable
 
 from farthing_cli.console import stream
-from farthing_cli.errors import CliError
+from farthing_cli.errors import CliError, InputError
 from farthing_cli.state import StateFolder, is_alive
 from farthing_cli.up.options import UpOptions, choose_port
 
@@ -74,8 +74,10 @@ def wait_until(condition: Callable[[], bool], within_s: float) -> bool:
 def show_log(folder: StateFolder, process: str, *, lines: int, follow: bool) -> None:
     """Print the end of a log, and go on with it when asked to."""
     known = sorted(each.stem for each in folder.logs.glob("*.log"))
+    if not known:
+        raise CliError(f"there is no log of {process!r}; start a mesh first")
     if process not in known:
-        raise CliError(f"there is no log of {process!r}; there are: {', '.join(known) or 'none, start a mesh first'}")
+        raise InputError(f"there is no log of {process!r}; there are: {', '.join(known)}")
     with folder.log_file(process).open(encoding="utf-8", errors="replace", newline="\n") as log:
         for line in deque(log, maxlen=lines):
             stream(line)
