@@ -64,7 +64,7 @@ async def _measured(mesh: MeshUnderTest, gateway: Gateway, outage: Outage) -> di
             took += [one.took_s * 1000 for one in load.asked if began <= one.ended_s - one.took_s < ended]
     name = f"outage_{outage.way}"
     return {
-        f"{name}_failed": float(load.failed),
+        f"{name}_failed": float(len(load.faults)),
         f"{name}_requests": float(len(took)),
         f"{name}_back_s": max(back),
         f"{name}_p50_ms": quantile(took, 0.5),

@@ -154,7 +154,7 @@ async def test_redis_away_under_load_fails_no_request_and_hits_come_back(frail: 
             assert not any(one.hit for one in load.asked[-QUESTIONS:])
             await outage.end(frail)
             await within(HITS_BACK_WITHIN_S, load.hits_again())
-        assert load.failed == 0
+        assert load.faults == []
 
 
 async def test_who_follows_an_answer_when_the_cache_loses_redis_gets_all_of_it(frail: MeshUnderTest) -> None:

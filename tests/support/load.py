@@ -16,11 +16,11 @@ CALLERS = 4
 
 @dataclass(frozen=True)
 class Asked:
-    """One request: when it ended, how long it took, whether it was answered, rightly, and from a cache."""
+    """One request: when it ended, how long it took, why it was not answered, or not rightly, and if from a cache."""
 
     ended_s: float
     took_s: float
-    answered: bool
+    fault: str = ""
     hit: bool = False
 
 
@@ -58,9 +58,9 @@ class Load:
             await self.news.wait_for(lambda: self._all_hits(since))
 
     @property
-    def failed(self) -> int:
-        """How many requests had no answer, or a wrong one."""
-        return sum(not one.answered for one in self.asked)
+    def faults(self) -> list[str]:
+        """Why requests had no answer, or that it was a wrong one."""
+        return [one.fault for one in self.asked if one.fault]
 
     def _all_hits(self, since: int) -> bool:
         latest = self.asked[since:][-len(self.questions) :]
@@ -80,8 +80,8 @@ class Load:
         started = time.monotonic()
         try:
             answer = await self.gateway.ask(prompt(question))
-        except FarthingError:
-            return Asked(time.monotonic(), time.monotonic() - started, answered=False)
+        except FarthingError as error:
+            return Asked(time.monotonic(), time.monotonic() - started, f"{error.reason_name} {error.metadata}")
         ended = time.monotonic()
         hit = answer.decision.cache_level != model_pb2.CACHE_LEVEL_NONE
-        return Asked(ended, ended - started, answered=answer.text == question, hit=hit)
+        return Asked(ended, ended - started, "" if answer.text == question else "another answer", hit)
