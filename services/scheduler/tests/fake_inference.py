@@ -41,7 +41,7 @@ class FakeInference(InferenceServiceServicer):
     """Each word of the last message is one chunk of one token, but:
 
     "|gate" waits until the test opens the gate, "!" fails with MODEL_UNAVAILABLE, "!late" as a deadline that passed,
-    "*n" says n words, "#n" n long ones.
+    "~" tells that the prompt is being read, without text, "*n" says n words, "#n" n long ones.
     """
 
     def __init__(self, *models: str) -> None:
@@ -81,7 +81,7 @@ class FakeInference(InferenceServiceServicer):
             yield GenerateResponse(started=Started(pool="fake", quantization="NONE"))
             count = 0
             async for word in self._words(request.messages[-1].content):
-                count += 1
+                count += word != ""
                 yield GenerateResponse(chunk=GenerationChunk(text=word, output_tokens=count, input_tokens=7))
             logprob = LOGPROB if request.return_mean_token_logprob else None
             yield GenerateResponse(finished=_finished(count, logprob))
@@ -98,6 +98,9 @@ class FakeInference(InferenceServiceServicer):
         for word in script.split():
             if word == "!":
                 raise FarthingError("the model is down", reason=ErrorReason.ERROR_REASON_MODEL_UNAVAILABLE)
+            if word == "~":
+                yield ""
+                continue
             if word == "!late":
                 raise DeadlineExceeded("the answer was not complete within the deadline")
             if word.startswith("|"):

@@ -80,6 +80,25 @@ async def _waits(made: Mesh) -> bool:
     return "small" in queues and queues["small"].waiting == 1
 
 
+async def test_a_caller_that_leaves_while_the_prompt_is_read_pays_for_the_prompt(
+    made: Mesh, context: RequestContext
+) -> None:
+    answer = Answer()
+    call = asyncio.ensure_future(made.collect(answer, "~ |gate one", context=context))
+    await made.inference.reached("gate")
+    await until(lambda: answer.kinds == ["started"])
+    call.cancel()
+
+    event = await end_of(made, context)
+    assert (event.voided, event.usage.fresh_input_tokens, event.usage.output_tokens) == (False, 7, 0)
+
+
+async def test_what_has_no_text_reaches_no_caller(made: Mesh, context: RequestContext) -> None:
+    answer = await made.ask("~ ~ one ~ two", context=context)
+
+    assert [event.chunk.text for event in answer.events if event.HasField("chunk")] == ["one ", "two "]
+
+
 async def test_a_deadline_that_passes_after_text_is_charged(made: Mesh, context: RequestContext) -> None:
     answer = Answer()
     call = asyncio.ensure_future(made.collect(answer, "one two |gate three", context=context, timeout=0.5))

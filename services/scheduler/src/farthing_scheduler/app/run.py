@@ -118,7 +118,8 @@ class Run:
                 match event:
                     case Chunk():
                         self.tally.add(event)
-                        await self.outgoing.chunk(event)
+                        if event.text:  # without text it only says how much of the prompt was read
+                            await self.outgoing.chunk(event)
                     case Started():
                         self.started = replace(event, queue_s=self.waited_s)
                         await self.outgoing.started(self.started)
