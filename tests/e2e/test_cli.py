@@ -62,7 +62,7 @@ def test_status_names_every_part_and_its_state(state: Path) -> None:
 def test_logs_show_what_a_service_wrote(state: Path) -> None:
     assert '"ready"' in farthing(state, "logs", "gateway").stdout
     unknown = farthing(state, "logs", "nobody")
-    assert unknown.returncode == 1
+    assert unknown.returncode == 2
     assert "there are: accounting" in unknown.stderr
 
 
