@@ -1,5 +1,5 @@
-"""Every part of the mesh killed with -9 in turn, one at a time, for two minutes and at least three times each, while
-twelve callers ask, each repeating its request under its idempotency key until it is answered.
+"""Every part of the mesh killed with -9 in turn, one 2.5 s after the last was back, for two minutes and at least three
+times each, while twelve callers ask, each repeating its request under its idempotency key until it is answered.
 
 Afterwards: `booked_twice` requests are charged more than once, `not_booked` were answered and are in no book,
 `cost_difference_nanos` is what callers were told less what they are charged, request by request without sign, charges
@@ -26,7 +26,7 @@ PARTS = (
 )  # fmt: skip
 LEAST_S = 120.0
 EACH = 3
-PAUSE_S = 1.0
+PAUSE_S = 2.5
 AT_ONCE = 12
 BOOKED_WITHIN_S = 120.0
 ORGS = ("lantern", "abacus", "foundry")
