@@ -14,7 +14,7 @@ from tests.support.mesh import prompt
 
 TRY_S = 30.0
 LONGEST_PAUSE_S = 0.5
-WORDS = 24
+WORDS = 6
 # Of ten requests: how many are new to the mesh, how many stream slowly, how many were asked before.
 KINDS = ("new",) * 6 + ("slow",) * 2 + ("again",) * 2
 REPEATED = 5
