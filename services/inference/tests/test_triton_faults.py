@@ -243,18 +243,23 @@ async def test_a_complete_answer_is_left_to_triton_to_close() -> None:
     assert seen == [False]
 
 
-async def test_who_leaves_a_model_that_takes_commands_has_it_stopped_and_nothing_cancelled() -> None:
-    """Also where the task that reads is cancelled, as it is when a caller goes away."""
-    cancelled: list[bool] = []
+def until_stopped(cancelled: list[bool]) -> Any:
+    """Says one piece, and ends when it is told to; notes whether the call was cancelled."""
 
-    async def until_stopped(server: ScriptedTriton, request: Any, context: Any) -> AsyncIterator[Any]:
+    async def script(server: ScriptedTriton, request: Any, context: Any) -> AsyncIterator[Any]:
         if triton.command_of(request) == "stop":
             yield final()
         else:
             context.add_done_callback(lambda call: cancelled.append(call.cancelled()))
             yield piece(b"a")
 
-    async with engine_on(until_stopped) as (engine, server):
+    return script
+
+
+async def test_who_leaves_a_model_that_takes_commands_has_it_stopped_and_nothing_cancelled() -> None:
+    """Also where the task that reads is cancelled, as it is when a caller goes away."""
+    cancelled: list[bool] = []
+    async with engine_on(until_stopped(cancelled)) as (engine, server):
         stream = engine.generate(placement(server.address, model(adapter="farthing")), "p", Sampling(8), 5.0)
         await anext(stream)
         reader = asyncio.ensure_future(anext(stream))
@@ -270,15 +275,7 @@ async def test_who_leaves_a_model_that_takes_commands_has_it_stopped_and_nothing
 
 async def test_a_deadline_stops_a_model_that_takes_commands_and_cancels_nothing() -> None:
     cancelled: list[bool] = []
-
-    async def until_stopped(server: ScriptedTriton, request: Any, context: Any) -> AsyncIterator[Any]:
-        if triton.command_of(request) == "stop":
-            yield final()
-        else:
-            context.add_done_callback(lambda call: cancelled.append(call.cancelled()))
-            yield piece(b"a")
-
-    async with engine_on(until_stopped) as (engine, server):
+    async with engine_on(until_stopped(cancelled)) as (engine, server):
         stream = engine.generate(placement(server.address, model(adapter="farthing")), "p", Sampling(8), 0.2)
         await anext(stream)
         with pytest.raises(DeadlineExceeded):

@@ -29,7 +29,6 @@ EXIT_OK: Final = 0
 EXIT_CRASHED: Final = 1
 EXIT_CONFIG: Final = 2
 CLOSE_TIMEOUT_S: Final = 10.0
-CONNECT_WAIT_S: Final = 1.0
 DRAIN_HOOK_TIMEOUT_S: Final = 5.0
 
 S = TypeVar("S", bound=ServiceSettings)
@@ -49,7 +48,6 @@ class Process(Generic[S]):
         self.server: Server | None = None
         self.metrics_port = 0
         self._services: list[Service] = []
-        self._channels: list[Channel] = []
         self._stack = AsyncExitStack()
         self._tasks: set[asyncio.Task[None]] = set()
         self._drain_hooks: list[Callable[[], Awaitable[None]]] = []
@@ -114,7 +112,6 @@ class Process(Generic[S]):
             **options,
         )
         self.on_close(made.close)
-        self._channels.append(made)
         return made
 
     def serve(self, *services: Service) -> None:
@@ -178,15 +175,6 @@ class Process(Generic[S]):
         if self._spans is not None:
             self._spans.cancel()
             await asyncio.wait({self._spans}, timeout=CLOSE_TIMEOUT_S)
-
-    async def _connect(self) -> None:
-        """Give the peers a moment, so that the first request does not pay for the connections. Services start in any
-        order: one that is not there yet is connected to when it comes."""
-        if self._channels:
-            ready = [tasks.awaited("connect", channel.channel_ready()) for channel in self._channels]
-            _, missing = await asyncio.wait(ready, timeout=CONNECT_WAIT_S)
-            for task in missing:
-                task.cancel()
 
     async def _run_drain_hooks(self) -> None:
         for hook in self._drain_hooks:
